@@ -1,0 +1,107 @@
+package memory
+
+import (
+	"container/heap"
+	"context"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// pushLoose files a held entry under its own deadline.
+func (q *queue) pushLoose(e *entry) {
+	heap.Push(&q.loose, e)
+	q.schedule(e.deadline)
+}
+
+// hide puts an entry that was held among the delayed ones.
+func (q *queue) hide(e *entry, due int64) {
+	e.state, e.lease, e.due = delayed, nil, due
+	heap.Push(&q.delayed, e)
+	q.schedule(due)
+}
+
+// Apply puts and settles in one step, or does nothing.
+func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	if err := s.usable(ctx); err != nil {
+		return evicted, err
+	}
+	p := s.p
+	var w wakes
+	p.mu.Lock()
+	defer w.fire()
+	defer p.mu.Unlock()
+	now := p.now()
+	if m := p.marks[r.Producer]; m != nil && r.Producer != "" {
+		switch {
+		case r.Sequence < m.sequence:
+			return evicted, virtual.ErrSequence
+		case r.Sequence == m.sequence:
+			return append(evicted, m.evicted...), m.err
+		}
+	}
+	if err := p.guard(r.Guard); err != nil {
+		return evicted, err
+	}
+	failed := p.refusals(&r, now, &w)
+	first := len(evicted)
+	if failed == nil {
+		for i := range r.Settlements {
+			_ = p.queues[r.Settlements[i].Queue].settle(&r.Settlements[i], now, &w) // checked above
+		}
+		for _, m := range r.Messages {
+			q, _ := p.find(m.Queue) // checked above
+			q.append(m, now)
+			if l := limitOf(r.Limits, m.Queue); l != nil {
+				evicted = q.trim(l, now, evicted)
+			}
+			q.wake(now, &w)
+			q.noteHead(now)
+		}
+	}
+	err := failed.Or()
+	if r.Producer != "" {
+		p.mark(r.PutRequest, err, evicted[first:], now)
+	}
+	return evicted, err
+}
+
+// refusals finds all that stands in the way of an Apply, without changing anything.
+func (p *Place) refusals(r *virtual.ApplyRequest, now int64, w *wakes) *virtual.BatchError {
+	var failed *virtual.BatchError
+	type load struct{ n, bytes int }
+	coming := map[virtual.QueueRef]load{} // messages of this request ahead of the one looked at
+	for i, m := range r.Messages {
+		q, err := p.find(m.Queue)
+		if err != nil {
+			failed = failed.Add(i, err)
+			continue
+		}
+		q.sweep(now, w)
+		if l := limitOf(r.Limits, m.Queue); l != nil && l.Reject && m.Delay <= 0 {
+			c := coming[m.Queue]
+			owed := q.owed(now)
+			if l.MaxLen >= 0 && q.nready+c.n+1 > l.MaxLen+owed ||
+				l.MaxBytes >= 0 && owed == 0 && q.bytes+c.bytes+m.Payload.Size() > l.MaxBytes {
+				failed = failed.Add(i, virtual.ErrFull)
+				continue
+			}
+			coming[m.Queue] = load{c.n + 1, c.bytes + m.Payload.Size()}
+		}
+	}
+	seen := map[virtual.Receipt]bool{}
+	for i := range r.Settlements {
+		st := &r.Settlements[i]
+		q := p.queues[st.Queue]
+		if q != nil {
+			q.sweep(now, w)
+		}
+		if q == nil || q.valid(st) == nil || seen[st.Receipt] {
+			failed = failed.Add(len(r.Messages)+i, virtual.ErrStale)
+			continue
+		}
+		if st.Kind != virtual.Extend {
+			seen[st.Receipt] = true
+		}
+	}
+	return failed
+}

@@ -1,0 +1,354 @@
+package memory
+
+import (
+	"container/heap"
+	"math"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// never is a time that does not come.
+const never int64 = math.MaxInt64
+
+type state uint8
+
+const (
+	ready    state = iota // in its level's ring
+	returned              // ready, in the heap of those that came back
+	delayed               // in the heap of those not yet due
+	held                  // lent to a holder, or by itself
+	gone                  // acked or purged; may still stand in a ring until passed over
+)
+
+// entry is a message in a queue.
+type entry struct {
+	msg      *virtual.Message
+	seq      uint64 // place of Put
+	put      int64
+	due      int64 // of a delayed entry
+	deadline int64 // of a lease without a holder
+	attempt  int32
+	level    uint8
+	state    state
+	take     uint64 // of the holder
+
+	holder     *holder
+	prev, next *entry // in the holder's list, in order of taking
+	index      int    // in a heap
+
+	lease *lease // the present taking: what a valid receipt points to
+	first lease  // room for the first taking, which is nearly always the only one
+}
+
+// lease is a receipt: it names one taking of one entry.
+type lease struct{ e *entry }
+
+// holder is one lease over many entries of a queue.
+type holder struct {
+	name     string
+	deadline int64
+	take     uint64 // last Take seen
+	n        int
+	head     *entry
+	tail     *entry
+	used     int64
+}
+
+func (h *holder) add(e *entry) {
+	e.holder, e.prev, e.next = h, h.tail, nil
+	if h.tail != nil {
+		h.tail.next = e
+	} else {
+		h.head = e
+	}
+	h.tail = e
+	h.n++
+}
+
+func (h *holder) remove(e *entry) {
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		h.head = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		h.tail = e.prev
+	}
+	e.holder, e.prev, e.next = nil, nil, nil
+	h.n--
+}
+
+// ring is a FIFO of entries.
+type ring struct {
+	buf  []*entry
+	head int
+}
+
+func (r *ring) push(e *entry) { r.buf = append(r.buf, e) }
+
+// front returns the first entry, or nil.
+func (r *ring) front() *entry {
+	if r.head < len(r.buf) {
+		return r.buf[r.head]
+	}
+	return nil
+}
+
+func (r *ring) pop() {
+	r.buf[r.head] = nil
+	r.head++
+	switch {
+	case r.head == len(r.buf):
+		r.buf, r.head = r.buf[:0], 0
+		if cap(r.buf) > 4096 {
+			r.buf = nil // do not keep the room of a flood
+		}
+	case r.head >= 1024 && r.head > len(r.buf)/2:
+		n := copy(r.buf, r.buf[r.head:])
+		clear(r.buf[n:])
+		r.buf, r.head = r.buf[:n], 0
+	}
+}
+
+// byPlace orders entries by priority, then by place of Put.
+type byPlace []*entry
+
+func before(a, b *entry) bool {
+	if a.level != b.level {
+		return a.level > b.level
+	}
+	return a.seq < b.seq
+}
+
+func (h byPlace) Len() int           { return len(h) }
+func (h byPlace) Less(i, j int) bool { return before(h[i], h[j]) }
+func (h byPlace) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *byPlace) Push(x any)        { *h = append(*h, x.(*entry)) }
+func (h *byPlace) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return e
+}
+
+// byTime orders entries by a time, and knows where each stands.
+type byTime struct {
+	es []*entry
+	at func(*entry) int64
+}
+
+func (h byTime) Len() int           { return len(h.es) }
+func (h byTime) Less(i, j int) bool { return h.at(h.es[i]) < h.at(h.es[j]) }
+func (h byTime) Swap(i, j int) {
+	h.es[i], h.es[j] = h.es[j], h.es[i]
+	h.es[i].index, h.es[j].index = i, j
+}
+func (h *byTime) Push(x any) { e := x.(*entry); e.index = len(h.es); h.es = append(h.es, e) }
+func (h *byTime) Pop() any {
+	e := h.es[len(h.es)-1]
+	h.es[len(h.es)-1] = nil
+	h.es = h.es[:len(h.es)-1]
+	return e
+}
+
+func (h byTime) next() int64 {
+	if len(h.es) == 0 {
+		return never
+	}
+	return h.at(h.es[0])
+}
+
+// queue is one incarnation of a queue.
+type queue struct {
+	p     *Place
+	ref   virtual.QueueRef
+	gone  bool
+	seq   uint64
+	fence uint64
+
+	levels   []ring // ready, in order of Put, by priority
+	back     byPlace
+	nready   int
+	bytes    int
+	delayed  byTime
+	loose    byTime // leases without a holder
+	holders  map[string]*holder
+	waiting  []waiting
+	getters  []chan struct{} // Gets with Wait
+	slab     []entry
+	slots    [2]slot // in the place's timelines
+	ttls     bool    // a message with a TTL has been here
+	sweepDue int64   // nothing to sweep before
+}
+
+func newQueue(p *Place, ref virtual.QueueRef) *queue {
+	q := &queue{p: p, ref: ref, levels: make([]ring, 1), slots: [2]slot{{at: never}, {at: never}}, sweepDue: never}
+	q.delayed.at = func(e *entry) int64 { return e.due }
+	q.loose.at = func(e *entry) int64 { return e.deadline }
+	return q
+}
+
+// append stores a message at the end.
+func (q *queue) append(m *virtual.Message, now int64) *entry {
+	if len(q.slab) == 0 {
+		q.slab = make([]entry, 32)
+	}
+	e := &q.slab[0]
+	q.slab = q.slab[1:]
+	q.seq++
+	e.msg, e.seq, e.put, e.level = m, q.seq, now, m.Priority
+	if m.TTL != 0 {
+		q.ttls = true
+	}
+	if m.Delay > 0 {
+		e.state, e.due = delayed, now+int64(m.Delay)
+		heap.Push(&q.delayed, e)
+		q.schedule(e.due)
+		return e
+	}
+	for int(e.level) >= len(q.levels) {
+		q.levels = append(q.levels, ring{})
+	}
+	e.state = ready
+	q.levels[e.level].push(e)
+	q.nready++
+	q.bytes += m.Payload.Size()
+	return e
+}
+
+// putBack makes a held or delayed entry ready at its old place.
+func (q *queue) putBack(e *entry) {
+	e.state, e.lease = returned, nil
+	heap.Push(&q.back, e)
+	q.nready++
+	q.bytes += e.msg.Payload.Size()
+}
+
+// head returns the entry a Get would take next, or nil.
+func (q *queue) head() *entry {
+	var best *entry
+	for l := len(q.levels) - 1; l >= 0; l-- {
+		if best = q.levels[l].front(); best != nil {
+			break
+		}
+	}
+	if len(q.back) > 0 && (best == nil || before(q.back[0], best)) {
+		best = q.back[0]
+	}
+	return best
+}
+
+// unready takes an entry that head returned out of the ready ones.
+func (q *queue) unready(e *entry) {
+	if e.state == returned {
+		heap.Pop(&q.back)
+	} else {
+		q.levels[e.level].pop()
+	}
+	q.nready--
+	q.bytes -= e.msg.Payload.Size()
+}
+
+// lend marks an entry as taken and returns what the taker sees.
+func (q *queue) lend(e *entry, now int64) virtual.Taken {
+	e.attempt++
+	e.state = held
+	if e.attempt == 1 {
+		e.first.e = e
+		e.lease = &e.first
+	} else {
+		e.lease = &lease{e}
+	}
+	return q.taken(e, now)
+}
+
+func (q *queue) taken(e *entry, now int64) virtual.Taken {
+	t := virtual.Taken{Message: e.msg, Attempt: int(e.attempt), Age: duration(now - e.put)}
+	if e.lease != nil {
+		t.Receipt = e.lease
+	}
+	return t
+}
+
+// lendLoose lends an entry by itself.
+func (q *queue) lendLoose(e *entry, now, lease int64) virtual.Taken {
+	t := q.lend(e, now)
+	e.deadline = now + lease
+	heap.Push(&q.loose, e)
+	q.schedule(e.deadline)
+	return t
+}
+
+// release takes a held entry from whoever holds it.
+func (q *queue) release(e *entry) {
+	if e.holder != nil {
+		e.holder.remove(e)
+	} else {
+		heap.Remove(&q.loose, e.index)
+	}
+}
+
+func (q *queue) remove(e *entry) {
+	q.release(e)
+	e.state, e.lease, e.msg = gone, nil, nil
+}
+
+// sweep makes ready what is due: delays, and leases that ended.
+func (q *queue) sweep(now int64, w *wakes) {
+	if now < q.sweepDue {
+		return
+	}
+	n := q.nready
+	for q.delayed.next() <= now {
+		q.putBack(heap.Pop(&q.delayed).(*entry))
+	}
+	for q.loose.next() <= now {
+		q.putBack(heap.Pop(&q.loose).(*entry))
+	}
+	due := min(q.delayed.next(), q.loose.next())
+	for name, h := range q.holders {
+		switch {
+		case h.n == 0 && now-h.used > forget:
+			delete(q.holders, name)
+		case h.n == 0:
+		case h.deadline <= now:
+			for h.head != nil {
+				e := h.head
+				h.remove(e)
+				q.putBack(e)
+			}
+			delete(q.holders, name)
+		default:
+			due = min(due, h.deadline)
+		}
+	}
+	q.sweepDue = due
+	if q.nready > n {
+		q.wake(now, w)
+	}
+}
+
+// schedule notes that something becomes due at that time.
+func (q *queue) schedule(at int64) {
+	q.sweepDue = min(q.sweepDue, at)
+	q.p.schedule(&q.p.due, q, at)
+}
+
+// expiry returns when the head expires. A message on its way to a waiter is left alone for that long.
+func (q *queue) expiry(now int64) int64 {
+	e := q.head()
+	if e == nil || e.msg.TTL == 0 {
+		return never
+	}
+	return max(e.put+max(0, int64(e.msg.TTL)), q.owedUntil(now))
+}
+
+// noteHead has an expired head noticed in time, whatever became the head.
+func (q *queue) noteHead(now int64) {
+	if q.ttls {
+		q.p.schedule(&q.p.expiring, q, q.expiry(now))
+	}
+}

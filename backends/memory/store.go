@@ -1,0 +1,502 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// mark is the outcome of a producer's last request.
+type mark struct {
+	sequence uint64
+	err      error
+	evicted  []virtual.Taken
+	used     int64
+}
+
+// Put appends messages.
+func (s *Store) Put(ctx context.Context, r virtual.PutRequest) error {
+	_, err := s.PutBounded(ctx, r, nil, nil)
+	return err
+}
+
+// PutBounded appends messages under limits.
+func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []virtual.Limit, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	if err := s.usable(ctx); err != nil {
+		return evicted, err
+	}
+	p := s.p
+	var w wakes
+	p.mu.Lock()
+	defer w.fire()
+	defer p.mu.Unlock()
+	now := p.now()
+	if m := p.marks[r.Producer]; m != nil && r.Producer != "" {
+		switch {
+		case r.Sequence < m.sequence:
+			return evicted, virtual.ErrSequence
+		case r.Sequence == m.sequence:
+			return append(evicted, m.evicted...), m.err
+		}
+	}
+	if err := p.guard(r.Guard); err != nil {
+		return evicted, err
+	}
+	var failed *virtual.BatchError
+	first := len(evicted)
+	var q *queue
+	for i, m := range r.Messages {
+		if q == nil || q.ref != m.Queue {
+			var err error
+			if q, err = p.find(m.Queue); err != nil {
+				failed = failed.Add(i, err)
+				continue
+			}
+			q.sweep(now, &w)
+		}
+		if l := limitOf(limits, m.Queue); l != nil {
+			if l.Reject && m.Delay <= 0 && q.full(l, m, now) {
+				failed = failed.Add(i, virtual.ErrFull)
+				continue
+			}
+			q.append(m, now)
+			evicted = q.trim(l, now, evicted)
+		} else {
+			q.append(m, now)
+		}
+		q.wake(now, &w)
+		q.noteHead(now)
+	}
+	if len(r.Messages) == 0 {
+		for i := range limits {
+			if q, err := p.find(limits[i].Queue); err == nil {
+				q.sweep(now, &w)
+				evicted = q.trim(&limits[i], now, evicted)
+				q.noteHead(now)
+			}
+		}
+	}
+	err := failed.Or()
+	if r.Producer != "" {
+		p.mark(r, err, evicted[first:], now)
+	}
+	return evicted, err
+}
+
+func (p *Place) mark(r virtual.PutRequest, err error, evicted []virtual.Taken, now int64) {
+	m := p.marks[r.Producer]
+	if m == nil {
+		if len(p.marks) >= 1024 {
+			for name, old := range p.marks {
+				if now-old.used > forget {
+					delete(p.marks, name)
+				}
+			}
+		}
+		m = new(mark)
+		p.marks[r.Producer] = m
+	}
+	m.sequence, m.err, m.used = r.Sequence, err, now
+	m.evicted = append(m.evicted[:0], evicted...)
+}
+
+func limitOf(limits []virtual.Limit, q virtual.QueueRef) *virtual.Limit {
+	for i := range limits {
+		if limits[i].Queue == q {
+			return &limits[i]
+		}
+	}
+	return nil
+}
+
+// full reports whether a queue that rejects has no room for m.
+func (q *queue) full(l *virtual.Limit, m *virtual.Message, now int64) bool {
+	owed := q.owed(now)
+	if l.MaxLen >= 0 && q.nready+1 > l.MaxLen+owed {
+		return true
+	}
+	return l.MaxBytes >= 0 && owed == 0 && q.bytes+m.Payload.Size() > l.MaxBytes
+}
+
+// trim takes messages from the head until the queue keeps its limit.
+func (q *queue) trim(l *virtual.Limit, now int64, evicted []virtual.Taken) []virtual.Taken {
+	if l.Reject {
+		return evicted
+	}
+	owed := q.owed(now)
+	for q.nready > 0 && (l.MaxLen >= 0 && q.nready > l.MaxLen+owed || l.MaxBytes >= 0 && owed == 0 && q.bytes > l.MaxBytes) {
+		e := q.head()
+		q.unready(e)
+		if l.Holder != "" {
+			evicted = append(evicted, q.lendLoose(e, now, int64(l.Lease)))
+			continue
+		}
+		evicted = append(evicted, virtual.Taken{Message: e.msg, Attempt: int(e.attempt), Age: duration(now - e.put)})
+		e.state, e.msg = gone, nil
+	}
+	return evicted
+}
+
+// Get takes messages from the head.
+func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Taken) ([]virtual.Taken, virtual.GetResult, error) {
+	none := virtual.GetResult{Ready: -1}
+	if err := s.usable(ctx); err != nil {
+		return buf, none, err
+	}
+	p := s.p
+	before := len(buf)
+	until := never
+	for {
+		var w wakes
+		p.mu.Lock()
+		now := p.now()
+		if until == never && r.Wait > 0 {
+			until = now + int64(r.Wait)
+		}
+		q, err := p.find(r.Queue)
+		var res virtual.GetResult
+		if err == nil {
+			q.sweep(now, &w)
+			buf, err = q.get(r, now, buf)
+			res = virtual.GetResult{NextIn: q.nextIn(now), Ready: q.nready}
+		}
+		if err != nil || len(buf) > before || r.Wait <= 0 || r.Max <= 0 || now >= until {
+			p.mu.Unlock()
+			w.fire()
+			return buf, res, err
+		}
+		woken := make(chan struct{})
+		q.getters = append(q.getters, woken)
+		next := min(until, p.due.next())
+		p.mu.Unlock()
+		w.fire()
+		again := s.sleep(ctx, next, now, woken)
+		p.mu.Lock()
+		q.getters = slices.DeleteFunc(q.getters, func(c chan struct{}) bool { return c == woken })
+		p.mu.Unlock()
+		if !again {
+			return buf, none, nil
+		}
+	}
+}
+
+func (q *queue) nextIn(now int64) time.Duration {
+	if due := q.delayed.next(); due != never {
+		return duration(max(1, due-now))
+	}
+	return 0
+}
+
+func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken) ([]virtual.Taken, error) {
+	if r.Fence != 0 {
+		if r.Fence < q.fence {
+			return buf, virtual.ErrFence
+		}
+		q.fence = r.Fence
+	}
+	if r.Park != "" {
+		defer q.noteHead(now)
+		if r.Max <= 0 {
+			q.park(r.Park, 0)
+			return buf, nil
+		}
+	}
+	var h *holder
+	if r.Holder != "" {
+		var done bool
+		var err error
+		if h, done, err = q.hold(r, now); err != nil {
+			return buf, err
+		}
+		if done || r.Again {
+			for e := h.head; e != nil && r.Again; e = e.next {
+				if e.take == r.Take {
+					buf = append(buf, q.taken(e, now))
+				}
+			}
+			return buf, nil
+		}
+	}
+	n, size := 0, 0
+	for ; n < r.Max; n++ {
+		e := q.head()
+		if e == nil {
+			break
+		}
+		size += e.msg.Payload.Size()
+		if r.MaxBytes > 0 && n > 0 && size > r.MaxBytes {
+			break
+		}
+		q.unready(e)
+		switch {
+		case r.Lease <= 0:
+			e.attempt++
+			buf = append(buf, virtual.Taken{Message: e.msg, Attempt: int(e.attempt), Age: duration(now - e.put)})
+			e.state, e.msg = gone, nil
+		case h != nil:
+			e.take = r.Take
+			buf = append(buf, q.lend(e, now))
+			h.add(e)
+		default:
+			buf = append(buf, q.lendLoose(e, now, int64(r.Lease)))
+		}
+	}
+	if h != nil && h.n > 0 {
+		q.schedule(h.deadline)
+	}
+	if r.Park != "" {
+		room := r.Max - n
+		if q.nready > 0 {
+			room = 0 // stopped by MaxBytes: there is more
+		}
+		q.park(r.Park, room)
+	} else {
+		q.noteHead(now)
+	}
+	return buf, nil
+}
+
+// hold returns the holder of a Get, made by its first Take. done says that this Take was answered before.
+func (q *queue) hold(r virtual.GetRequest, now int64) (h *holder, done bool, err error) {
+	h = q.holders[r.Holder]
+	if h == nil {
+		if r.Take != 1 {
+			return nil, false, virtual.ErrHolder
+		}
+		h = &holder{name: r.Holder}
+		if q.holders == nil {
+			q.holders = map[string]*holder{}
+		}
+		q.holders[r.Holder] = h
+	}
+	h.used = now
+	h.deadline = max(h.deadline, now+int64(r.Lease))
+	done = r.Take <= h.take
+	h.take = max(h.take, r.Take)
+	return h, done, nil
+}
+
+// Renew extends a holder's leases.
+func (s *Store) Renew(ctx context.Context, name string, queues []virtual.QueueRef, d time.Duration) ([]virtual.QueueRef, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	p := s.p
+	var w wakes
+	p.mu.Lock()
+	defer w.fire()
+	defer p.mu.Unlock()
+	now := p.now()
+	var lost []virtual.QueueRef
+	for _, ref := range queues {
+		q := p.queues[ref]
+		if q == nil {
+			lost = append(lost, ref)
+			continue
+		}
+		q.sweep(now, &w)
+		h := q.holders[name]
+		if h == nil {
+			lost = append(lost, ref)
+			continue
+		}
+		h.used, h.deadline = now, max(h.deadline, now+int64(d))
+	}
+	return lost, nil
+}
+
+// Settle ends or changes leases.
+func (s *Store) Settle(ctx context.Context, all []virtual.Settlement) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	p := s.p
+	var w wakes
+	p.mu.Lock()
+	defer w.fire()
+	defer p.mu.Unlock()
+	now := p.now()
+	var failed *virtual.BatchError
+	var q *queue
+	for i := range all {
+		if q == nil || q.ref != all[i].Queue {
+			if q = p.queues[all[i].Queue]; q == nil {
+				failed = failed.Add(i, virtual.ErrStale)
+				continue
+			}
+			q.sweep(now, &w)
+		}
+		if err := q.settle(&all[i], now, &w); err != nil {
+			failed = failed.Add(i, err)
+		}
+	}
+	return failed.Or()
+}
+
+// valid returns the entry of a receipt that is good, or nil.
+func (q *queue) valid(s *virtual.Settlement) *entry {
+	l, ok := s.Receipt.(*lease)
+	if !ok || l == nil || l.e.lease != l || l.e.state != held {
+		return nil
+	}
+	return l.e
+}
+
+func (q *queue) settle(s *virtual.Settlement, now int64, w *wakes) error {
+	e := q.valid(s)
+	if e == nil {
+		return virtual.ErrStale
+	}
+	switch s.Kind {
+	case virtual.Ack:
+		q.remove(e)
+	case virtual.Extend:
+		if h := e.holder; h != nil {
+			h.deadline = max(h.deadline, now+int64(s.For))
+			break
+		}
+		q.release(e)
+		e.deadline = now + int64(s.For)
+		q.pushLoose(e)
+	case virtual.Requeue, virtual.Return:
+		q.release(e)
+		if s.Kind == virtual.Return {
+			e.attempt--
+		}
+		if s.For > 0 {
+			q.hide(e, now+int64(s.For))
+			break
+		}
+		q.putBack(e)
+		q.wake(now, w)
+		q.noteHead(now)
+	}
+	return nil
+}
+
+// Purge removes what is ready.
+func (s *Store) Purge(ctx context.Context, ref virtual.QueueRef) (int, error) {
+	if err := s.usable(ctx); err != nil {
+		return 0, err
+	}
+	var w wakes
+	s.p.mu.Lock()
+	defer w.fire()
+	defer s.p.mu.Unlock()
+	q := s.p.queues[ref]
+	if q == nil {
+		return 0, nil
+	}
+	q.sweep(s.p.now(), &w)
+	n := q.nready
+	clear(q.levels)
+	q.back, q.nready, q.bytes = nil, 0, 0
+	return n, nil
+}
+
+// Size counts what is ready.
+func (s *Store) Size(ctx context.Context, ref virtual.QueueRef) (int, error) {
+	if err := s.usable(ctx); err != nil {
+		return 0, err
+	}
+	var w wakes
+	s.p.mu.Lock()
+	defer w.fire()
+	defer s.p.mu.Unlock()
+	q := s.p.queues[ref]
+	if q == nil {
+		return 0, nil
+	}
+	q.sweep(s.p.now(), &w)
+	return q.nready, nil
+}
+
+// Peek looks at the head.
+func (s *Store) Peek(ctx context.Context, ref virtual.QueueRef, limit int, buf []virtual.Taken) ([]virtual.Taken, error) {
+	if err := s.usable(ctx); err != nil {
+		return buf, err
+	}
+	var w wakes
+	s.p.mu.Lock()
+	defer w.fire()
+	defer s.p.mu.Unlock()
+	q := s.p.queues[ref]
+	if q == nil {
+		return buf, nil
+	}
+	now := s.p.now()
+	q.sweep(now, &w)
+	es := slices.Clone([]*entry(q.back))
+	for l := range q.levels {
+		r := &q.levels[l]
+		es = append(es, r.buf[r.head:min(len(r.buf), r.head+limit)]...)
+	}
+	slices.SortFunc(es, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(a.seq, b.seq))
+	})
+	for _, e := range es[:min(len(es), limit)] {
+		buf = append(buf, virtual.Taken{Message: e.msg, Attempt: int(e.attempt), Age: duration(now - e.put)})
+	}
+	return buf, nil
+}
+
+// Expire takes expired heads.
+func (s *Store) Expire(ctx context.Context, r virtual.ExpireRequest, buf []virtual.Taken) ([]virtual.Taken, time.Duration, error) {
+	if err := s.usable(ctx); err != nil {
+		return buf, 0, err
+	}
+	p := s.p
+	before := len(buf)
+	until := never
+	for {
+		var w wakes
+		p.mu.Lock()
+		now := p.now()
+		if until == never && r.Wait > 0 {
+			until = now + int64(r.Wait)
+		}
+		p.run(now, &w)
+		var next int64
+		if r.Queue != (virtual.QueueRef{}) {
+			next = never
+			if q := p.queues[r.Queue]; q != nil {
+				buf = q.expire(r, now, before, buf)
+				next = q.expiry(now)
+			}
+		} else {
+			for p.expiring.next() <= now && len(buf)-before < r.Max {
+				q := p.expiring.qs[0]
+				p.expiring.remove(q)
+				buf = q.expire(r, now, before, buf)
+				q.noteHead(now)
+			}
+			next = p.expiring.next()
+		}
+		sleep := min(until, next, p.due.next())
+		tick := p.ticker()
+		p.mu.Unlock()
+		w.fire()
+		if len(buf) > before || r.Wait <= 0 || now >= until {
+			d := time.Duration(0)
+			if next != never {
+				d = max(1, duration(next-now))
+			}
+			return buf, d, nil
+		}
+		if !s.sleep(ctx, sleep, now, tick) {
+			return buf, 0, nil
+		}
+	}
+}
+
+func (q *queue) expire(r virtual.ExpireRequest, now int64, before int, buf []virtual.Taken) []virtual.Taken {
+	for len(buf)-before < r.Max && q.expiry(now) <= now {
+		e := q.head()
+		q.unready(e)
+		buf = append(buf, q.lendLoose(e, now, int64(r.Lease)))
+	}
+	return buf
+}

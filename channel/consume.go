@@ -1,0 +1,435 @@
+package channel
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+)
+
+// defaultCredit bounds the deliveries that wait in this process for a consumer whose options say nothing.
+const defaultCredit = 256
+
+// cancelTimeout bounds the cancel that ends an iterator whose own context has ended.
+const cancelTimeout = 10 * time.Second
+
+// Consume starts a consumer and returns its deliveries. The chan is closed when the consumer ends: by Cancel, when ctx
+// ends (which cancels it), when the server cancels it, or with the channel; ConsumeOptions.Ended tells which. A reader
+// that stops holds up only this consumer.
+func (ch *Channel) Consume(ctx context.Context, queue string, o ConsumeOptions) (<-chan Delivery, error) {
+	c, err := ch.subscribe(ctx, queue, o)
+	if err != nil {
+		return nil, err
+	}
+	return c.out, nil
+}
+
+// Deliveries returns the deliveries of a queue as an iterator. It starts to consume at its first iteration. Breaking out
+// of the loop cancels the consumer and gives back what was not seen. The iteration ends with one pair of an empty
+// delivery and the cause, unless our own Cancel ended it: ErrCancelled, the channel's error, or the context's.
+func (ch *Channel) Deliveries(ctx context.Context, queue string, o ConsumeOptions) iter.Seq2[Delivery, error] {
+	return func(yield func(Delivery, error) bool) {
+		c, err := ch.start(ctx, queue, o, false)
+		if err != nil {
+			yield(Delivery{}, err)
+			return
+		}
+		err, broke := c.iterate(ctx, yield)
+		switch {
+		case broke:
+			ch.abandon(ctx, c)
+		case err != nil && ctx.Err() != nil:
+			ch.abandon(ctx, c)
+			yield(Delivery{}, err)
+		case err != nil:
+			yield(Delivery{}, err)
+		}
+	}
+}
+
+// Cancel ends a consumer: no delivery comes after it returned, but what came before can still be read and
+// answered. An unknown tag is no error.
+func (ch *Channel) Cancel(ctx context.Context, tag string, flags ...Flag) error {
+	m := &Cancel{Tag: tag, NoWait: noWait(flags)}
+	if err := checkCall(m, nil, "consumer tag", tag); err != nil {
+		return err
+	}
+	_, err := ch.do(ctx, m)
+	if err == nil && m.NoWait {
+		ch.finish(tag, nil) // no answer will say so
+	}
+	return err
+}
+
+// Get takes one message of a queue, if there is one. With autoAck it is taken for good.
+func (ch *Channel) Get(ctx context.Context, queue string, autoAck bool) (d Delivery, ok bool, err error) {
+	m := &Get{Queue: queue, NoAck: autoAck}
+	if err := checkCall(m, nil, "queue", queue); err != nil {
+		return Delivery{}, false, err
+	}
+	r, err := ch.do(ctx, m)
+	if err != nil || r.Delivery == nil {
+		return Delivery{}, false, err
+	}
+	d = *r.Delivery
+	d.acker = ch
+	return d, true, nil
+}
+
+func (ch *Channel) subscribe(ctx context.Context, queue string, o ConsumeOptions) (*consumer, error) {
+	return ch.start(ctx, queue, o, true)
+}
+
+// start registers the consumer before the call, since its first delivery may come before the call returns.
+func (ch *Channel) start(ctx context.Context, queue string, o ConsumeOptions, asChan bool) (*consumer, error) {
+	m := &Consume{Queue: queue, Tag: o.Tag, NoAck: o.AutoAck, Exclusive: o.Exclusive, NoLocal: o.NoLocal, NoWait: o.NoWait, Args: o.Args, Credit: o.Credit}
+	if o.Credit < 0 {
+		return nil, invalid("basic.consume", "credit %d is negative", o.Credit)
+	}
+	if m.Credit == 0 {
+		m.Credit = defaultCredit
+	}
+	if m.Tag == "" {
+		m.Tag = "amq.ctag-" + rand.Text()
+	}
+	if err := checkCall(m, &m.Args, "queue", queue, "consumer tag", m.Tag); err != nil {
+		return nil, err
+	}
+	if err := ch.enter(ctx, "basic.consume"); err != nil {
+		return nil, err
+	}
+	defer ch.call.unlock()
+	c := &consumer{ch: ch, tag: m.Tag, autoAck: o.AutoAck, wake: make(chan struct{}, 1), ended: o.Ended}
+	if asChan {
+		c.out = make(chan Delivery, min(m.Credit, 64))
+		c.quit = make(chan struct{})
+	}
+	ch.mu.Lock()
+	_, used := ch.consumers[m.Tag]
+	if !used {
+		ch.consumers[m.Tag] = c
+	}
+	ch.mu.Unlock()
+	// A used tag goes to the server all the same: it is the server's to refuse (530).
+	if _, err := ch.callLocked(ctx, m); err != nil {
+		if !used {
+			ch.remove(c)
+		}
+		return nil, err
+	}
+	if asChan {
+		ch.goroutines.Go(func() { c.forward(ctx) })
+	}
+	return c, nil
+}
+
+func (ch *Channel) remove(c *consumer) {
+	ch.mu.Lock()
+	if ch.consumers[c.tag] == c {
+		delete(ch.consumers, c.tag)
+	}
+	ch.mu.Unlock()
+}
+
+// abandon cancels a consumer whose reader has gone and gives back what it had not seen.
+func (ch *Channel) abandon(ctx context.Context, c *consumer) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+	defer stop()
+	if ch.Err() == nil {
+		_ = ch.Cancel(ctx, c.tag) // when it fails the channel has ended, and with it the consumer
+	}
+	c.giveBack()
+}
+
+// giveBackUnseen returns to their queues the deliveries that no consumer of the channel has read, uncounted where the
+// transport can.
+func (ch *Channel) giveBackUnseen() {
+	ch.mu.Lock()
+	all := make([]*consumer, 0, len(ch.consumers))
+	for _, c := range ch.consumers {
+		all = append(all, c)
+	}
+	ch.mu.Unlock()
+	for _, c := range all {
+		c.giveBack()
+	}
+}
+
+func (s channelSink) Deliver(ds []Delivery) {
+	ch := s.ch
+	for len(ds) > 0 {
+		tag := ds[0].ConsumerTag
+		n := 1
+		for n < len(ds) && ds[n].ConsumerTag == tag {
+			n++
+		}
+		ch.mu.Lock()
+		c := ch.consumers[tag]
+		ch.mu.Unlock()
+		if c != nil {
+			c.add(ds[:n])
+		}
+		ds = ds[n:]
+	}
+}
+
+func (s channelSink) Reply(r Reply) {
+	if m, ok := r.Method.(*Cancel); ok {
+		s.ch.finish(m.Tag, nil)
+	}
+}
+
+func (s channelSink) Cancelled(tag string) {
+	s.ch.finish(tag, ErrCancelled)
+	s.ch.cancels.send(tag)
+	s.ch.conn.events.send(Event{Kind: EventCancelled, Consumer: tag})
+}
+
+// finish ends a consumer after its last delivery; its tag is free again.
+func (ch *Channel) finish(tag string, cause error) {
+	ch.mu.Lock()
+	c := ch.consumers[tag]
+	delete(ch.consumers, tag)
+	ch.mu.Unlock()
+	if c != nil {
+		c.end(cause)
+	}
+}
+
+// consumer holds the deliveries between the transport, which never waits, and the application. Their number is
+// bounded by the credit.
+type consumer struct {
+	ch      *Channel
+	tag     string
+	autoAck bool
+	ended   func(error)
+	out     chan Delivery // with a forwarding goroutine only
+	quit    chan struct{} // closed when that goroutine is to stop and give back
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	pending []Delivery // not yet taken by the reader
+	held    []Delivery // taken by the reader, not yet seen by the application
+	over    bool
+	cause   error
+	stopped bool // given back: nothing more is kept
+}
+
+func (c *consumer) add(ds []Delivery) {
+	c.mu.Lock()
+	if c.stopped {
+		c.mu.Unlock()
+		c.refuse(ds)
+		return
+	}
+	first := len(c.pending) == 0
+	for i := range ds {
+		c.pending = append(c.pending, ds[i])
+		c.pending[len(c.pending)-1].acker = c.ch
+	}
+	c.mu.Unlock()
+	if first {
+		c.signal()
+	}
+}
+
+// refuse gives back deliveries that arrived after the reader had gone. It runs on a goroutine of its own, since a
+// Sink must not call back into its transport.
+func (c *consumer) refuse(ds []Delivery) {
+	if c.autoAck {
+		return
+	}
+	tags := make([]uint64, len(ds))
+	for i := range ds {
+		tags[i] = ds[i].DeliveryTag
+	}
+	c.ch.goroutines.Go(func() {
+		for _, tag := range tags {
+			_ = c.ch.settle(Settle{Tag: tag, Kind: GiveBack, Method: "basic.nack"})
+		}
+	})
+}
+
+func (c *consumer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *consumer) end(cause error) {
+	c.mu.Lock()
+	if !c.over {
+		c.over, c.cause = true, cause
+	}
+	c.mu.Unlock()
+	c.signal()
+}
+
+// next swaps the empty buffer of the reader for what has come, waiting for it. An empty result says why there is no
+// more.
+func (c *consumer) next(ctx context.Context, empty []Delivery) ([]Delivery, error) {
+	for {
+		c.mu.Lock()
+		// What came before the end of the channel is void with it: it went back to its queue.
+		void := c.over && c.cause != nil && !errors.Is(c.cause, ErrCancelled)
+		if n := len(c.pending); n > 0 && !void && !c.stopped {
+			batch := c.pending
+			c.pending, c.held = empty, batch
+			c.mu.Unlock()
+			c.ch.port.Grant(c.tag, n)
+			return batch, nil
+		}
+		over, cause, stopped := c.over, c.cause, c.stopped
+		c.mu.Unlock()
+		if over {
+			return nil, cause
+		}
+		if stopped { // the channel is being closed
+			<-c.ch.done
+			return nil, c.ch.Err()
+		}
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return nil, contextErr(ctx, "basic.consume")
+		}
+	}
+}
+
+// hand takes the first of the held deliveries for the application; false when all were given back.
+func (c *consumer) hand() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return false
+	}
+	c.held = c.held[1:]
+	return true
+}
+
+// unhand is for a delivery that could not be handed over after all.
+func (c *consumer) unhand(d Delivery) {
+	c.mu.Lock()
+	stopped := c.stopped
+	if !stopped {
+		c.held = append([]Delivery{d}, c.held...)
+	}
+	c.mu.Unlock()
+	if stopped && !c.autoAck {
+		_ = c.ch.settle(Settle{Tag: d.DeliveryTag, Kind: GiveBack, Method: "basic.nack"})
+	}
+}
+
+func (c *consumer) iterate(ctx context.Context, yield func(Delivery, error) bool) (err error, broke bool) {
+	done := ctx.Done()
+	var spare []Delivery
+	for {
+		batch, err := c.next(ctx, spare[:0])
+		if len(batch) == 0 {
+			return err, false
+		}
+		for i := range batch {
+			select {
+			case <-done:
+				return contextErr(ctx, "basic.consume"), false
+			default:
+			}
+			if !c.hand() {
+				<-c.ch.done
+				return c.ch.Err(), false
+			}
+			d := batch[i]
+			batch[i] = Delivery{}
+			if !yield(d, nil) {
+				return nil, true
+			}
+		}
+		spare = batch
+	}
+}
+
+// forward moves deliveries to the chan of Consume until the consumer ends.
+func (c *consumer) forward(ctx context.Context) {
+	cause := c.pump(ctx)
+	if ctx.Err() != nil && c.ch.Err() == nil {
+		// The program wants no more: cancel, and give back what it has not seen.
+		c.ch.abandon(ctx, c)
+	}
+	if c.ended != nil {
+		c.ended(cause)
+	}
+	close(c.out)
+}
+
+func (c *consumer) pump(ctx context.Context) error {
+	var spare []Delivery
+	for {
+		batch, cause := c.next(ctx, spare[:0])
+		if len(batch) == 0 {
+			return cause
+		}
+		for i := range batch {
+			d := batch[i]
+			if !c.hand() {
+				<-c.ch.done
+				return c.ch.Err()
+			}
+			batch[i] = Delivery{}
+			select {
+			case c.out <- d:
+				continue
+			case <-c.quit:
+				c.unhand(d)
+				<-c.ch.done
+				return c.ch.Err()
+			case <-c.ch.done:
+				return c.ch.Err()
+			case <-ctx.Done():
+				c.unhand(d)
+				return contextErr(ctx, "basic.consume")
+			}
+		}
+		spare = batch
+	}
+}
+
+// giveBack returns to the queue all that the application has not seen.
+func (c *consumer) giveBack() {
+	c.mu.Lock()
+	if c.stopped {
+		c.mu.Unlock()
+		return
+	}
+	c.stopped = true
+	unseen := append(append([]Delivery(nil), c.held...), c.pending...)
+	c.pending, c.held = nil, nil
+	quit := c.quit
+	c.mu.Unlock()
+	c.signal()
+	if quit != nil {
+		close(quit)
+	drain:
+		for { // the chan's own buffer has not been seen either
+			select {
+			case d, ok := <-c.out:
+				if !ok {
+					break drain
+				}
+				unseen = append(unseen, d)
+			default:
+				break drain
+			}
+		}
+	}
+	if c.autoAck {
+		return
+	}
+	for i := range unseen {
+		if c.ch.settle(Settle{Tag: unseen[i].DeliveryTag, Kind: GiveBack, Method: "basic.nack"}) != nil {
+			return
+		}
+	}
+}

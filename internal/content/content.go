@@ -1,0 +1,146 @@
+// Package content is the stored format of a message: what the engine puts into a store and gets out again.
+//
+// The first byte is the format's version. Then come the exchange and the routing key the message was published with, as
+// short strings; the AMQP 0-9-1 content header's property flags and properties (section 4.2.6 of the specification);
+// and the body, to the end. All integers are big-endian, as in AMQP.
+package content
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dashi-mq/dashi/channel"
+)
+
+// version is the first byte of the stored format.
+const version = 1
+
+// Property flags of class basic, in the order of the specification.
+const (
+	flagContentType = 1 << (15 - iota)
+	flagContentEncoding
+	flagHeaders
+	flagDeliveryMode
+	flagPriority
+	flagCorrelationID
+	flagReplyTo
+	flagExpiration
+	flagMessageID
+	flagTimestamp
+	flagType
+	flagUserID
+	flagAppID
+)
+
+// Message is a published message with the exchange and key it was published to. It is immutable, and a virtual.Payload
+// that encodes itself when first asked to.
+type Message struct {
+	Exchange, Key string
+	channel.Publishing
+
+	once    sync.Once
+	encoded []byte
+}
+
+// Size returns the size of the body in bytes: what queue limits count.
+func (m *Message) Size() int { return len(m.Body) }
+
+// Bytes returns the encoded message.
+func (m *Message) Bytes() []byte {
+	m.once.Do(func() { m.encoded = m.encode() })
+	return m.encoded
+}
+
+func (m *Message) encode() []byte {
+	b := make([]byte, 0, len(m.Body)+len(m.Exchange)+len(m.Key)+64)
+	b = append(b, version)
+	b = appendShort(b, m.Exchange)
+	b = appendShort(b, m.Key)
+	at := len(b)
+	b = append(b, 0, 0)
+	var flags uint16
+	short := func(flag uint16, s string, set bool) {
+		if set {
+			flags |= flag
+			b = appendShort(b, s)
+		}
+	}
+	short(flagContentType, m.ContentType, m.ContentType != "")
+	short(flagContentEncoding, m.ContentEncoding, m.ContentEncoding != "")
+	if m.Headers != nil {
+		flags |= flagHeaders
+		b = appendTable(b, m.Headers)
+	}
+	if m.DeliveryMode != 0 {
+		flags |= flagDeliveryMode
+		b = append(b, m.DeliveryMode)
+	}
+	if m.Priority != 0 {
+		flags |= flagPriority
+		b = append(b, m.Priority)
+	}
+	short(flagCorrelationID, m.CorrelationId, m.CorrelationId != "")
+	short(flagReplyTo, m.ReplyTo, m.ReplyTo != "")
+	short(flagExpiration, m.Expiration, m.Expiration != "")
+	short(flagMessageID, m.MessageId, m.MessageId != "")
+	if !m.Timestamp.IsZero() {
+		flags |= flagTimestamp
+		b = binary.BigEndian.AppendUint64(b, uint64(m.Timestamp.Unix()))
+	}
+	short(flagType, m.Type, m.Type != "")
+	short(flagUserID, m.UserId, m.UserId != "" || m.UserIdSet)
+	short(flagAppID, m.AppId, m.AppId != "")
+	binary.BigEndian.PutUint16(b[at:], flags)
+	return append(b, m.Body...)
+}
+
+// ErrForeign says that bytes are not a message of this format, or a damaged one.
+var ErrForeign = errors.New("not a stored message, or a damaged one")
+
+// Decode reads a message. It never panics, and allocates no more than a small multiple of the input.
+func Decode(b []byte) (*Message, error) {
+	if len(b) == 0 || b[0] != version {
+		return nil, ErrForeign
+	}
+	d := decoder{b: b[1:]}
+	m := &Message{}
+	m.Exchange = d.short()
+	m.Key = d.short()
+	flags := d.uint16()
+	short := func(flag uint16, s *string) {
+		if flags&flag != 0 {
+			*s = d.short()
+		}
+	}
+	short(flagContentType, &m.ContentType)
+	short(flagContentEncoding, &m.ContentEncoding)
+	if flags&flagHeaders != 0 {
+		m.Headers = d.table(0)
+	}
+	if flags&flagDeliveryMode != 0 {
+		m.DeliveryMode = d.byte()
+	}
+	if flags&flagPriority != 0 {
+		m.Priority = d.byte()
+	}
+	short(flagCorrelationID, &m.CorrelationId)
+	short(flagReplyTo, &m.ReplyTo)
+	short(flagExpiration, &m.Expiration)
+	short(flagMessageID, &m.MessageId)
+	if flags&flagTimestamp != 0 {
+		m.Timestamp = time.Unix(int64(d.uint64()), 0).UTC()
+	}
+	short(flagType, &m.Type)
+	short(flagUserID, &m.UserId)
+	m.UserIdSet = flags&flagUserID != 0
+	short(flagAppID, &m.AppId)
+	if d.err != nil || flags&7 != 0 {
+		return nil, fmt.Errorf("%w: %d bytes", ErrForeign, len(b))
+	}
+	m.Body = d.b
+	m.once.Do(func() { m.encoded = b })
+	return m, nil
+}

@@ -1,0 +1,65 @@
+package virtual
+
+import "time"
+
+// Traits says what a store promises beyond the five methods. The zero value claims nothing. A claimed trait is tested
+// by the store suite.
+type Traits struct {
+	// Name of the product, for messages and reports, such as "memory".
+	Name string
+
+	// Ordered: each producer's messages come in the order of Put, exactly, also after Requeue.
+	Ordered bool
+	// ExactSize: Size and GetResult.Ready are exact when nothing else happens.
+	ExactSize bool
+	// ExactAttempt: Taken.Attempt is exact.
+	ExactAttempt bool
+	// Age: Taken.Age is the time since Put by the store's clock, kept over Requeue.
+	Age bool
+	// StaleTold: a Settle whose message was taken by another since says ErrStale.
+	StaleTold bool
+	// Marks: PutRequest.Producer and Sequence are honoured.
+	Marks bool
+	// Guards: PutRequest.Guard is checked in the same step (needs the capability Registry).
+	Guards bool
+	// Fences: GetRequest.Fence is honoured.
+	Fences bool
+	// Durable: what is stored survives a restart of the store.
+	Durable bool
+	// TTL: messages carry a TTL through the store.
+	TTL bool
+
+	// Levels is how many priorities there are, 0 or 1 for none, at most 256.
+	Levels int
+	// MaxDelay bounds Message.Delay and Settlement.For; 0: no delays. Delays are rounded up to DelayStep.
+	MaxDelay, DelayStep time.Duration
+	// LeaseMin, LeaseMax and LeaseStep bound leases; 0: no bound.
+	LeaseMin, LeaseMax, LeaseStep time.Duration
+	// LeaseEnd says when leases end.
+	LeaseEnd LeaseEnd
+	// LeaseAtPut: the lease is fixed by Message.Lease.
+	LeaseAtPut bool
+
+	// MaxBatch bounds the messages of one Put, Get or Settle; MaxBatchBytes their payloads; MaxBody one payload, in
+	// bytes. 0: no bound.
+	MaxBatch, MaxBatchBytes, MaxBody int
+	// InFlight is how many Puts at once pay. 0 means that a Put is so quick that the publisher runs it itself.
+	InFlight int
+}
+
+// LeaseEnd says when the leases of a store end.
+type LeaseEnd uint8
+
+// The ends of leases.
+const (
+	ByTime         LeaseEnd = iota // when their time is over
+	WithConnection                 // when the connection that took the messages ends, too
+)
+
+// TraitsOf returns what a store claims.
+func TraitsOf(s Store) Traits {
+	if t, ok := s.(interface{ Traits() Traits }); ok {
+		return t.Traits()
+	}
+	return Traits{}
+}
