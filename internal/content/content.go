@@ -97,6 +97,11 @@ func (m *Message) encode() []byte {
 	return append(b, m.Body...)
 }
 
+// Clone returns a message of the same properties and body, to be changed before it is used.
+func (m *Message) Clone() *Message {
+	return &Message{Exchange: m.Exchange, Key: m.Key, Publishing: m.Publishing}
+}
+
 // ErrForeign says that bytes are not a message of this format, or a damaged one.
 var ErrForeign = errors.New("not a stored message, or a damaged one")
 

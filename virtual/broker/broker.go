@@ -1,0 +1,470 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// Broker is one process on a store: one session, its watcher and its janitor candidate. Connect opens connections on
+// it. It is safe for concurrent use.
+type Broker struct {
+	store     virtual.Store
+	traits    virtual.Traits
+	registry  virtual.Registry
+	holders   virtual.Holders
+	notifier  virtual.Notifier
+	expirer   virtual.Expirer
+	bounded   virtual.Bounded
+	atomic    virtual.Atomic
+	namespace virtual.Namespace
+
+	o   Options
+	log *slog.Logger
+
+	// ctx ends when the broker may not call the store any more: at the end of Close, or at once in a crash.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	top       *topology
+	committer *committer
+	settler   *settler
+	janitor   janitor
+	serial    atomic.Uint64 // of names this process gives
+	waiter    string        // this process's name in parked Gets
+
+	mu       sync.Mutex
+	session  string
+	holder   string    // the name under which this process holds messages
+	beat     time.Time // when the last successful heartbeat was sent
+	conns    map[*conn]struct{}
+	pumps    map[virtual.QueueRef]*pump
+	closing  bool
+	ended    bool // no goroutine is started any more
+	storeBad bool
+
+	held     chan struct{} // tells the renewer that something is held
+	cleaning chan struct{} // tells the janitor that there may be work
+	uses     uses
+
+	txProducer sync.Mutex // one commit at a time
+	txName     string
+	txSequence uint64
+	clock      time.Time // what b.now counts from
+}
+
+// needed is what this version of the engine asks of a store beyond the five methods.
+func (b *Broker) need() error {
+	var lacks []string
+	want := func(ok bool, name string) {
+		if !ok {
+			lacks = append(lacks, name)
+		}
+	}
+	var ok bool
+	b.registry, ok = virtual.As[virtual.Registry](b.store)
+	want(ok, "Registry")
+	b.holders, ok = virtual.As[virtual.Holders](b.store)
+	want(ok, "Holders")
+	b.notifier, ok = virtual.As[virtual.Notifier](b.store)
+	want(ok, "Notifier")
+	b.expirer, ok = virtual.As[virtual.Expirer](b.store)
+	want(ok, "Expirer")
+	b.bounded, ok = virtual.As[virtual.Bounded](b.store)
+	want(ok, "Bounded")
+	b.atomic, ok = virtual.As[virtual.Atomic](b.store)
+	want(ok, "Atomic")
+	b.namespace, ok = virtual.As[virtual.Namespace](b.store)
+	want(ok, "Namespace")
+	want(b.traits.Guards, "the trait Guards")
+	want(b.traits.Marks, "the trait Marks")
+	if lacks != nil {
+		return fmt.Errorf("open broker on %s: the store lacks %v, which this version of the engine has no fallback for", b.traits.Name, lacks)
+	}
+	return nil
+}
+
+// ErrUnsupported is returned by Open for a store that lacks a capability the engine cannot do without.
+var ErrUnsupported = errors.New("store lacks what the engine needs")
+
+// Open makes a process on a store. The store stays the caller's: Close does not close it.
+func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) {
+	b := &Broker{
+		store: store, traits: virtual.TraitsOf(store), top: newTopology(),
+		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
+		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1),
+		clock: time.Now(),
+	}
+	if err := b.need(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	b.o = o.withDefaults(b.traits.LeaseMin)
+	b.log = b.o.Logger
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.session, b.waiter = newName(), newName()
+	b.committer = newCommitter(b)
+	b.settler = newSettler(b)
+	if err := b.start(ctx); err != nil {
+		b.stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+// newName makes a name that nobody had before.
+func newName() string { return rand.Text() }
+
+func (b *Broker) start(ctx context.Context) error {
+	beat := time.Now()
+	if err := b.registry.KeepAlive(ctx, b.session, b.o.SessionTTL); err != nil {
+		return fmt.Errorf("open broker: start session: %w", err)
+	}
+	b.beat = beat
+	if err := b.refresh(ctx); err != nil {
+		return fmt.Errorf("open broker: read registry: %w", err)
+	}
+	if err := b.bootstrap(ctx); err != nil {
+		return fmt.Errorf("open broker: %w", err)
+	}
+	ready := make(chan struct{})
+	for _, loop := range []func(){func() { b.notify(ready) }, b.watch, b.heartbeat, b.renew, b.clean, b.scanTimeouts} {
+		b.spawn(loop)
+	}
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// Connect opens a connection on the broker for package channel:
+//
+//	conn, err := channel.Connect(ctx, b.Connect)
+func (b *Broker) Connect(ctx context.Context, s channel.ConnectionSink) (channel.Transport, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := newConn(b, s)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing {
+		return nil, &channel.Error{Code: channel.ConnectionForced, Op: "connect", Text: "the broker is closed", Connection: true}
+	}
+	b.conns[c] = struct{}{}
+	return c, nil
+}
+
+// Close closes all connections and ends the process: what was published is stored, acks are sent, messages nobody
+// answered go back. It returns within ctx. With a ctx that has ended it drops everything at once, as SIGKILL does: no
+// call of the store is made any more. All goroutines have ended when it returns. The store stays open.
+func (b *Broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	first := !b.closing
+	b.closing = true
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	b.mu.Unlock()
+	if ctx.Err() != nil {
+		b.cancel() // before the connections go: nothing of this is to reach the store
+	}
+	var err error
+	for _, c := range conns {
+		err = errors.Join(err, c.end(ctx, &channel.Error{Code: channel.ConnectionForced, Text: "the broker was closed", Connection: true}))
+	}
+	if first && ctx.Err() == nil {
+		err = errors.Join(err, b.committer.flush(ctx), b.settler.flush(ctx))
+		if e := b.leave(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("end session: %w", e))
+		}
+	}
+	b.stop()
+	return err
+}
+
+// stop ends all goroutines and waits for them.
+func (b *Broker) stop() {
+	b.cancel()
+	b.mu.Lock()
+	b.ended = true
+	b.mu.Unlock()
+	b.wg.Wait()
+}
+
+// spawn runs f on a goroutine that Close waits for. After the end nothing is started.
+func (b *Broker) spawn(f func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return false
+	}
+	b.wg.Go(f)
+	return true
+}
+
+// now is this process's clock, in nanoseconds.
+func (b *Broker) now() int64 { return int64(time.Since(b.clock)) }
+
+// refresh brings the view up to what the registry has now.
+func (b *Broker) refresh(ctx context.Context) error { return b.changes(ctx, 0) }
+
+func (b *Broker) changes(ctx context.Context, wait time.Duration) error {
+	b.top.mu.RLock()
+	since := b.top.rev
+	b.top.mu.RUnlock()
+	records, rev, reset, err := b.registry.Changes(ctx, since, wait)
+	if err != nil {
+		return err
+	}
+	if len(records) > 0 || reset || rev != since {
+		b.react(b.top.apply(records, rev, reset, b.sessionName()))
+	}
+	return nil
+}
+
+// watch follows what other processes declare.
+func (b *Broker) watch() {
+	for try := 0; b.ctx.Err() == nil; {
+		if err := b.changes(b.ctx, time.Minute); err != nil {
+			b.storeFailed(err)
+			try = b.pause(try)
+			continue
+		}
+		b.storeAnswered()
+		try = 0
+	}
+}
+
+// pause waits before a try that follows a failure, longer each time up to a second, and returns the next try's number.
+func (b *Broker) pause(try int) int {
+	t := time.NewTimer(min(time.Second, 5*time.Millisecond<<min(try, 10)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-b.ctx.Done():
+	}
+	return try + 1
+}
+
+// react does what a change of the view asks for. It is called without locks.
+func (b *Broker) react(e effects) {
+	for _, q := range e.gone {
+		b.queueGone(q)
+	}
+	for q := range e.consumers {
+		if q.args.singleActive {
+			if p := b.pumpOf(q.ref); p != nil {
+				p.wake()
+			}
+		}
+	}
+	b.noteUse(e)
+	if e.janitor || e.work {
+		signal(b.cleaning)
+	}
+}
+
+// queueGone ends the consumers of a queue that is no more, whoever deleted it.
+func (b *Broker) queueGone(q *queueState) {
+	b.mu.Lock()
+	p := b.pumps[q.ref]
+	delete(b.pumps, q.ref)
+	b.mu.Unlock()
+	if p != nil {
+		p.end()
+	}
+}
+
+func (b *Broker) sessionName() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.session
+}
+
+// locksHold reports whether this process may still rely on what it has locked: whether it was heard of lately enough
+// that nobody can have taken it for dead.
+func (b *Broker) locksHold() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Since(b.beat) < b.o.SessionTTL*8/10
+}
+
+// heartbeat keeps the session alive, and starts a new one when it was lost.
+func (b *Broker) heartbeat() {
+	t := time.NewTicker(b.o.SessionTTL / 3)
+	defer t.Stop()
+	for try := 0; ; {
+		select {
+		case <-t.C:
+		case <-b.ctx.Done():
+			return
+		}
+		for {
+			sent := time.Now()
+			err := b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL)
+			if err == nil {
+				b.mu.Lock()
+				b.beat = sent
+				b.mu.Unlock()
+				b.storeAnswered()
+				try = 0
+				break
+			}
+			if errors.Is(err, virtual.ErrSession) {
+				b.sessionLost()
+				continue
+			}
+			b.storeFailed(err)
+			if try = b.pause(try); b.ctx.Err() != nil {
+				return
+			}
+		}
+		b.wakeFenced()
+	}
+}
+
+// sessionLost starts anew after the store took this process for dead: its exclusive queues are gone, its consumers are
+// registered again, behind those that came in the meantime.
+func (b *Broker) sessionLost() {
+	b.log.Warn("session lost: this process was away for longer than its session lasts", "ttl", b.o.SessionTTL)
+	b.mu.Lock()
+	b.session = newName()
+	b.mu.Unlock()
+	if err := b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL); err != nil {
+		return // the heartbeat goes on
+	}
+	if err := b.refresh(b.ctx); err != nil {
+		return
+	}
+	for _, p := range b.allPumps() {
+		for _, c := range p.list() {
+			if err := b.register(b.ctx, c); err != nil {
+				c.port.cancelled(c)
+			}
+		}
+	}
+}
+
+// wakeFenced wakes pumps that stopped because the locks did not hold.
+func (b *Broker) wakeFenced() {
+	for _, p := range b.allPumps() {
+		if p.q.args.singleActive {
+			p.wake()
+		}
+	}
+}
+
+func (b *Broker) allPumps() []*pump {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ps := make([]*pump, 0, len(b.pumps))
+	for _, p := range b.pumps {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// notify wakes pumps when the store says that their queue has something.
+func (b *Broker) notify(ready chan struct{}) {
+	first := ready
+	for try := 0; b.ctx.Err() == nil; {
+		err := b.notifier.Notify(b.ctx, b.waiter, first, b.wakePump)
+		if b.ctx.Err() != nil {
+			return
+		}
+		b.storeFailed(err)
+		try = b.pause(try)
+		// Whatever was said meanwhile was not heard: look at every queue when waiting works again.
+		again := make(chan struct{})
+		first = again
+		b.spawn(func() {
+			select {
+			case <-again:
+				for _, p := range b.allPumps() {
+					p.wake()
+				}
+			case <-b.ctx.Done():
+			}
+		})
+	}
+}
+
+func (b *Broker) wakePump(q virtual.QueueRef) {
+	if p := b.pumpOf(q); p != nil {
+		p.wake()
+	}
+}
+
+func (b *Broker) pumpOf(q virtual.QueueRef) *pump {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pumps[q]
+}
+
+// pump returns the pump of a queue, making it at first.
+func (b *Broker) pump(q *queueState) *pump {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.pumps[q.ref]
+	if p == nil {
+		p = newPump(b, q)
+		b.pumps[q.ref] = p
+	}
+	return p
+}
+
+// storeFailed and storeAnswered tell connections, once each time, that the store was lost and found.
+func (b *Broker) storeFailed(err error) {
+	if b.ctx.Err() != nil || err == nil {
+		return
+	}
+	b.tellStore(true, channel.Event{Kind: channel.EventStoreLost, Reason: err.Error()})
+}
+
+func (b *Broker) storeAnswered() {
+	b.tellStore(false, channel.Event{Kind: channel.EventStoreFound})
+}
+
+func (b *Broker) tellStore(bad bool, e channel.Event) {
+	b.mu.Lock()
+	was := b.storeBad
+	b.storeBad = bad
+	b.mu.Unlock()
+	if was == bad {
+		return
+	}
+	b.log.Warn(string(e.Kind), "reason", e.Reason)
+	b.tell(e)
+}
+
+// tell gives an event to every connection.
+func (b *Broker) tell(e channel.Event) {
+	b.mu.Lock()
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	b.mu.Unlock()
+	for _, c := range conns {
+		c.sink.Event(e)
+	}
+}
+
+// signal leaves a token for a goroutine that waits on c.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

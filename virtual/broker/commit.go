@@ -1,0 +1,244 @@
+package broker
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/exchange"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// committer brings publications to the store in batches. One request is in flight at a time, so the order of every
+// channel survives retries.
+type committer struct {
+	combiner[publication]
+	producer string
+	sequence uint64
+
+	// Scratch of run.
+	messages []*virtual.Message
+	owner    []int // index of the publication of each message
+	guards   []virtual.Revision
+	limits   []virtual.Limit
+	evicted  []virtual.Taken
+	failed   []error // by publication
+	result   exchange.Result
+}
+
+// maxPending bounds the publications that wait for the store; then Publish waits.
+const maxPending = 4096
+
+func newCommitter(b *Broker) *committer {
+	c := &committer{producer: newName()}
+	c.combiner = combiner[publication]{b: b, run: c.commit, inline: b.traits.InFlight == 0, batch: batchLimit, bound: maxPending}
+	return c
+}
+
+// commit stores a batch and tells the channels.
+func (c *committer) commit(pubs []publication) {
+	b := c.b
+	var err error
+	for {
+		c.build(pubs)
+		c.evicted, err = c.put()
+		if !errors.Is(err, virtual.ErrGuard) {
+			break
+		}
+		// Somebody changed the bindings since we routed: nothing was stored. Route again on what is there now.
+		if err = b.refresh(b.ctx); err != nil {
+			break
+		}
+		for i := range pubs {
+			if b.route(&pubs[i], &c.result) != nil {
+				pubs[i].routed = false // its exchange was deleted since it was published: there is no queue any more
+			}
+		}
+	}
+	c.judge(pubs, err)
+	if len(c.evicted) > 0 {
+		c.buryEvicted()
+	}
+	c.tell(pubs)
+	clear(c.messages)
+	clear(c.failed)
+}
+
+// build lists the messages, guards and limits of a batch.
+func (c *committer) build(pubs []publication) {
+	c.messages, c.owner, c.guards, c.limits = c.messages[:0], c.owner[:0], c.guards[:0], c.limits[:0]
+	for i := range pubs {
+		p := &pubs[i]
+		c.guard(p.guard)
+		for _, g := range p.guards {
+			c.guard(g)
+		}
+		if !p.routed {
+			continue
+		}
+		c.target(i, p.first)
+		for _, t := range p.more {
+			c.target(i, t)
+		}
+	}
+}
+
+func (c *committer) guard(g virtual.Revision) {
+	if g.Key != "" && !slices.Contains(c.guards, g) {
+		c.guards = append(c.guards, g)
+	}
+}
+
+func (c *committer) target(pub int, t target) {
+	c.messages = append(c.messages, t.m)
+	c.owner = append(c.owner, pub)
+	if t.q != nil && t.q.limit != nil {
+		c.limits = c.b.addLimit(c.limits, t.q)
+	}
+}
+
+// addLimit adds the limit of a queue to a request. What it evicts comes back leased where it is to be dead-lettered.
+func (b *Broker) addLimit(limits []virtual.Limit, q *queueState) []virtual.Limit {
+	for i := range limits {
+		if limits[i].Queue == q.ref {
+			return limits
+		}
+	}
+	l := *q.limit
+	if q.args.hasDLX {
+		l.Holder, l.Lease = b.waiter, b.o.Lease
+	}
+	return append(limits, l)
+}
+
+// put stores the batch, again under the same number until it is answered. After too many tries it is given up: the
+// number is never used again, so it cannot be stored later on by mistake.
+func (c *committer) put() ([]virtual.Taken, error) {
+	b := c.b
+	if len(c.messages) == 0 {
+		return c.evicted[:0], nil
+	}
+	c.sequence++
+	r := virtual.PutRequest{Messages: c.messages, Producer: c.producer, Sequence: c.sequence, Guard: c.guards}
+	for try := 0; ; {
+		var err error
+		evicted := c.evicted[:0]
+		if len(c.limits) > 0 {
+			evicted, err = b.bounded.PutBounded(b.ctx, r, c.limits, evicted)
+		} else {
+			err = b.store.Put(b.ctx, r)
+		}
+		if err == nil {
+			return evicted, nil
+		}
+		_, told := errors.AsType[*virtual.BatchError](err)
+		if told || errors.Is(err, virtual.ErrGuard) {
+			return evicted, err
+		}
+		if try = b.again(b.ctx, try, err); try == 0 {
+			return evicted[:0], err
+		}
+	}
+}
+
+// judge decides what became of each publication.
+func (c *committer) judge(pubs []publication, err error) {
+	c.failed = slices.Grow(c.failed[:0], len(pubs))[:len(pubs)]
+	clear(c.failed)
+	if err == nil {
+		return
+	}
+	for k, i := range c.owner {
+		itemErr := virtual.ItemErr(err, k)
+		switch {
+		case itemErr == nil:
+		case errors.Is(itemErr, virtual.ErrNoQueue): // deleted since: a copy nobody can have
+		case errors.Is(itemErr, virtual.ErrFull):
+			c.failed[i] = itemErr
+			c.refused(pubs, i, c.messages[k])
+		default:
+			c.failed[i] = itemErr
+		}
+	}
+}
+
+// refused dead-letters what a queue at its limit did not take, if it is of that kind.
+func (c *committer) refused(pubs []publication, i int, m *virtual.Message) {
+	p := &pubs[i]
+	for _, t := range append([]target{p.first}, p.more...) {
+		if t.m == m && t.q != nil && t.q.args.rejectDLX && t.q.args.hasDLX {
+			c.b.bury(c.b.ctx, []death{{taken: virtual.Taken{Message: m, Attempt: 1}, q: t.q, reason: reasonMaxLen}})
+		}
+	}
+}
+
+// buryEvicted dead-letters what limits pushed out.
+func (c *committer) buryEvicted() {
+	b := c.b
+	b.bury(b.ctx, b.evictions(c.evicted))
+	clear(c.evicted)
+	c.evicted = c.evicted[:0]
+}
+
+// evictions makes deaths of evicted messages that came back leased; the others are gone.
+func (b *Broker) evictions(evicted []virtual.Taken) []death {
+	var dead []death
+	b.top.mu.RLock()
+	defer b.top.mu.RUnlock()
+	for _, t := range evicted {
+		if q := b.top.live[t.Queue.Incarnation]; q != nil && t.Receipt != nil {
+			dead = append(dead, death{taken: t, q: q, reason: reasonMaxLen})
+		}
+	}
+	return dead
+}
+
+// tell gives the channels their returns and confirms, in the order of publishing.
+func (c *committer) tell(pubs []publication) {
+	for i := 0; i < len(pubs); {
+		p := pubs[i].port
+		p.mu.Lock()
+		for i < len(pubs) && pubs[i].port == p {
+			i += p.tellOne(pubs[i:], c.failed[i:])
+		}
+		p.mu.Unlock()
+	}
+}
+
+// tellOne tells of the first publication, and with it of those that follow and were stored, too. p.mu is held.
+func (p *port) tellOne(pubs []publication, failed []error) int {
+	first := &pubs[0]
+	if p.closed != nil {
+		return 1
+	}
+	if first.mandatory && !first.routed {
+		p.sink.Return(returned(first))
+	}
+	if failed[0] != nil {
+		p.lost = append(p.lost, first.number)
+		if p.lostCause == nil {
+			p.lostCause = failed[0]
+		}
+	}
+	if !first.confirm {
+		return 1
+	}
+	if failed[0] != nil {
+		p.sink.Confirm(first.number, false, false)
+		return 1
+	}
+	n := 1
+	for n < len(pubs) && pubs[n].port == p && pubs[n].confirm && failed[n] == nil && !(pubs[n].mandatory && !pubs[n].routed) {
+		n++
+	}
+	// All earlier numbers have been answered: multiple says no more than that.
+	p.sink.Confirm(pubs[n-1].number, n > 1, true)
+	return n
+}
+
+func returned(pub *publication) channel.Return {
+	c := pub.content
+	r := channel.Return{ReplyCode: channel.NoRoute, ReplyText: "NO_ROUTE", Exchange: c.Exchange, RoutingKey: c.Key, Publishing: c.Publishing}
+	r.Headers = channel.CloneTable(c.Headers)
+	return r
+}

@@ -1,0 +1,290 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/exchange"
+	"github.com/dashi-mq/dashi/internal/content"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// Reasons of a death, as x-death names them (https://www.rabbitmq.com/dlx.html).
+const (
+	reasonRejected      = "rejected"
+	reasonExpired       = "expired"
+	reasonMaxLen        = "maxlen"
+	reasonDeliveryLimit = "delivery_limit"
+)
+
+// death is a message that leaves its queue by a rule. taken.Receipt is nil when the queue never had it; from is nil
+// when no pump holds it.
+type death struct {
+	taken  virtual.Taken
+	q      *queueState
+	from   *tenure
+	reason string
+}
+
+// bury drops or dead-letters messages, in order. What that pushes out of full queues is buried with them.
+func (b *Broker) bury(ctx context.Context, dead []death) {
+	for len(dead) > 0 {
+		d := dead[0]
+		dead = append(dead[1:], b.buryOne(ctx, &d)...)
+	}
+}
+
+// buryOne puts the dead letter and settles the original in one step. It returns what the dead letter pushed out.
+func (b *Broker) buryOne(ctx context.Context, d *death) []death {
+	defer func() {
+		if d.from != nil {
+			d.from.held.Add(-1)
+		}
+	}()
+	var settle []virtual.Settlement
+	if d.taken.Receipt != nil {
+		settle = []virtual.Settlement{settlementOf(&d.taken, virtual.Ack)}
+	}
+	if !d.q.args.hasDLX {
+		b.ackDead(ctx, settle)
+		return nil
+	}
+	letter := deadLetter(contentOf(d.taken.Payload), d)
+	var refused []virtual.QueueRef // queues that do not take it
+	for try := 0; ctx.Err() == nil; {
+		r, targets := b.address(letter, d, refused)
+		r.Settlements = settle
+		if len(r.Messages) == 0 {
+			b.ackDead(ctx, settle)
+			return nil
+		}
+		evicted, err := b.atomic.Apply(ctx, r, nil)
+		switch {
+		case err == nil:
+			return b.evictions(evicted)
+		case errors.Is(err, virtual.ErrGuard):
+			if err = b.refresh(ctx); err == nil {
+				continue
+			}
+		case errors.Is(err, virtual.ErrStale):
+			return nil // it went to somebody else: he decides
+		default:
+			if told, ok := errors.AsType[*virtual.BatchError](err); ok {
+				for _, it := range told.Items {
+					refused = append(refused, targets[it.Index])
+				}
+				continue
+			}
+		}
+		b.storeFailed(err)
+		try = b.pause(try)
+	}
+	return nil
+}
+
+func (b *Broker) ackDead(ctx context.Context, settle []virtual.Settlement) {
+	if settle == nil {
+		return
+	}
+	for try := 0; ctx.Err() == nil; {
+		err := b.store.Settle(ctx, settle)
+		if _, told := errors.AsType[*virtual.BatchError](err); err == nil || told || errors.Is(err, virtual.ErrClosed) {
+			return
+		}
+		b.storeFailed(err)
+		try = b.pause(try)
+	}
+}
+
+// address routes a dead letter. One that is about to enter a queue it died in before, with nobody having rejected it on
+// the way round, is not put there again.
+func (b *Broker) address(letter *letter, d *death, refused []virtual.QueueRef) (virtual.ApplyRequest, []virtual.QueueRef) {
+	var r virtual.ApplyRequest
+	var targets []virtual.QueueRef
+	var result exchange.Result
+	c := letter.content
+	t := b.top
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if c.Exchange != "" {
+		x := t.exchanges[c.Exchange]
+		if x == nil {
+			return r, nil
+		}
+		if delay := delayOf(c.Headers); x.delayed() && delay > 0 {
+			m := &virtual.Message{Queue: delayedQueue, ID: deadID(d, delayedQueue), Delay: delay, Payload: c}
+			r.Messages, r.Guard = []*virtual.Message{m}, []virtual.Revision{x.guard}
+			return r, []virtual.QueueRef{delayedQueue}
+		}
+	}
+	m := exchange.Message{Key: c.Key, CC: letter.cc, Headers: c.Headers, MessageID: c.MessageId, CorrelationID: c.CorrelationId, Timestamp: c.Timestamp}
+	t.routes.Route(&result, c.Exchange, &m)
+	for _, x := range result.Exchanges {
+		r.Guard = append(r.Guard, x.Data.(*exchangeState).guard)
+	}
+	for _, name := range result.Missing {
+		r.Guard = append(r.Guard, virtual.Revision{Key: keyExchange + name})
+	}
+	for _, node := range result.Queues {
+		q := node.Data.(*queueState)
+		if c.Exchange == "" {
+			r.Guard = append(r.Guard, q.guard)
+		}
+		if slices.Contains(refused, q.ref) || letter.cycles(q.name) {
+			continue
+		}
+		r.Messages = append(r.Messages, &virtual.Message{
+			Queue: q.ref, ID: deadID(d, q.ref), Priority: q.args.priority(c.Priority), TTL: ttlOf(q.args.ttl, -1), Payload: c,
+		})
+		targets = append(targets, q.ref)
+		if q.limit != nil {
+			r.Limits = b.addLimit(r.Limits, q)
+		}
+	}
+	return r, targets
+}
+
+// deadID makes the same id for the same death, so that putting it twice is putting it once.
+func deadID(d *death, to virtual.QueueRef) (id virtual.ID) {
+	h := sha256.New()
+	h.Write(d.taken.ID[:])
+	for _, s := range [...]string{d.taken.Queue.Name, d.taken.Queue.Incarnation, d.reason, to.Name, to.Incarnation} {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s))))
+		h.Write([]byte(s))
+	}
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(d.taken.Attempt)))
+	copy(id[:], h.Sum(nil))
+	return id
+}
+
+// letter is a dead-lettered message.
+type letter struct {
+	content *content.Message
+	cc      []string
+	deaths  []any // its x-death
+	reason  string
+}
+
+// cycles reports whether the letter has died in the queue before and came round by itself.
+func (l *letter) cycles(queue string) bool {
+	if l.reason == reasonRejected {
+		return false
+	}
+	for _, e := range l.deaths {
+		t, _ := e.(channel.Table)
+		if t["reason"] == reasonRejected {
+			return false
+		}
+		if t["queue"] == queue {
+			return true
+		}
+	}
+	return false
+}
+
+// deadLetter makes the letter: the old message with its death written in, for the dead-letter exchange.
+func deadLetter(m *content.Message, d *death) *letter {
+	h := channel.CloneTable(m.Headers)
+	if h == nil {
+		h = channel.Table{}
+	}
+	cc := keysOf(h["CC"])
+	keys := []any{m.Key}
+	for _, k := range cc {
+		keys = append(keys, k)
+	}
+	info := channel.Table{
+		"count": int64(1), "reason": d.reason, "queue": d.q.name, "time": time.Unix(time.Now().Unix(), 0).UTC(),
+		"exchange": m.Exchange, "routing-keys": keys,
+	}
+	if m.Expiration != "" {
+		info["original-expiration"] = m.Expiration
+	}
+	deaths := addDeath(h, info)
+	l := &letter{deaths: deaths, reason: d.reason, cc: cc}
+	c := &content.Message{Exchange: d.q.args.dlx, Key: m.Key, Publishing: m.Publishing}
+	c.Expiration = ""
+	if d.q.args.hasDLKey {
+		c.Key, l.cc = d.q.args.dlKey, nil
+		delete(h, "CC")
+	}
+	c.Headers = h
+	l.content = c
+	return l
+}
+
+// addDeath writes a death into the headers, newest first, one entry per queue and reason.
+func addDeath(h channel.Table, info channel.Table) []any {
+	old, isArray := h["x-death"].([]any)
+	if !isArray {
+		for _, k := range [...]string{"exchange", "queue", "reason"} {
+			if _, set := h["x-first-death-"+k]; !set {
+				h["x-first-death-"+k] = info[k]
+			}
+		}
+	}
+	deaths := []any{info}
+	for _, e := range old {
+		t, isTable := e.(channel.Table)
+		if isTable && t["queue"] == info["queue"] && t["reason"] == info["reason"] {
+			n, _ := integer(t["count"])
+			t["count"] = n + 1
+			deaths[0] = t
+			continue
+		}
+		deaths = append(deaths, e)
+	}
+	h["x-death"] = deaths
+	return deaths
+}
+
+func keysOf(v any) []string {
+	a, _ := v.([]any)
+	var keys []string
+	for _, k := range a {
+		if s, ok := k.(string); ok {
+			keys = append(keys, s)
+		}
+	}
+	return keys
+}
+
+// expire buries what has expired while nobody consumed, without waiting for it.
+func (b *Broker) expire(ctx context.Context, r virtual.ExpireRequest) {
+	r.Wait = 0
+	for {
+		taken, _, err := b.expirer.Expire(ctx, r, nil)
+		if err != nil || len(taken) == 0 {
+			return
+		}
+		b.bury(ctx, b.expiries(taken))
+	}
+}
+
+func (b *Broker) expiries(taken []virtual.Taken) []death {
+	b.top.mu.RLock()
+	defer b.top.mu.RUnlock()
+	var dead []death
+	for _, t := range taken {
+		if q := b.top.live[t.Queue.Incarnation]; q != nil {
+			dead = append(dead, death{taken: t, q: q, reason: reasonExpired})
+		}
+	}
+	return dead
+}
+
+// trim has a queue keep its limit after something came back to it.
+func (b *Broker) trim(ctx context.Context, q *queueState) {
+	limits := b.addLimit(nil, q)
+	evicted, err := b.bounded.PutBounded(ctx, virtual.PutRequest{}, limits, nil)
+	if err != nil {
+		b.storeFailed(err)
+		return
+	}
+	b.bury(ctx, b.evictions(evicted))
+}

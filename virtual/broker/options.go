@@ -1,0 +1,54 @@
+package broker
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options are the settings of one process on a store. The zero value is good.
+type Options struct {
+	// User is who the connections are; empty means "guest". A user-id property must equal it.
+	User string
+	// Vhost names what the store is, for errors and Info; empty means "/".
+	Vhost string
+	// URL names the store in errors and Info, without a password.
+	URL string
+
+	// Lease is how long messages stay with a process that stopped renewing; 0 means 10 s, or the store's least.
+	Lease time.Duration
+	// SessionTTL is how long a process counts as alive that stopped saying so; 0 means 30 s.
+	SessionTTL time.Duration
+	// ConsumerTimeout closes a channel that leaves a delivery unanswered for longer; 0 means 30 minutes, below 0 never.
+	ConsumerTimeout time.Duration
+	// ChannelMax bounds the channels of a connection; 0 means 2047, below 0 none.
+	ChannelMax int
+
+	// Logger gets what an operator may want to know; nil means none.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults(leaseMin time.Duration) Options {
+	if o.User == "" {
+		o.User = "guest"
+	}
+	if o.Vhost == "" {
+		o.Vhost = "/"
+	}
+	if o.Lease == 0 {
+		o.Lease = 10 * time.Second
+	}
+	o.Lease = max(o.Lease, leaseMin)
+	if o.SessionTTL == 0 {
+		o.SessionTTL = 30 * time.Second
+	}
+	if o.ConsumerTimeout == 0 {
+		o.ConsumerTimeout = 30 * time.Minute
+	}
+	if o.ChannelMax == 0 {
+		o.ChannelMax = 2047
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}

@@ -1,0 +1,262 @@
+package broker
+
+import (
+	"context"
+	"sync"
+
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/exchange"
+)
+
+// port is the broker's side of one channel. mu guards its state and orders what its sink hears.
+type port struct {
+	b    *Broker
+	conn *conn
+	sink channel.Sink
+
+	mu        sync.Mutex
+	closed    *channel.Error // the first error; channel.ErrClosed after our own Close
+	lastQueue string
+	consumers map[string]*consumer
+	unacked   unacked
+	tag       uint64 // last delivery tag
+	out       []channel.Delivery
+
+	// Windows, see window.go.
+	prefetch, prefetchSize int // of consumers to come
+	global, globalSize     int // of the channel as a whole; 0: none
+	count, bytes           int // unacked deliveries of consumers, and their bodies
+	reserved               int // room promised to pumps
+	stopped                bool
+
+	confirming bool
+	numbers    uint64 // publishes accepted, since confirm.select if that was called
+	lost       []uint64
+	lostCause  error
+	tx         *transaction
+
+	result exchange.Result // scratch of Publish, which the caller serialises
+}
+
+func newPort(c *conn, s channel.Sink) *port {
+	p := &port{b: c.b, conn: c, sink: s, consumers: map[string]*consumer{}}
+	return p
+}
+
+// Call performs a method. An error that AMQP answers by closing does that here, whatever found it.
+func (p *port) Call(ctx context.Context, m channel.Method) (channel.Reply, error) {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed != nil {
+		return channel.Reply{}, closed
+	}
+	err := p.b.settled(ctx)
+	var r channel.Reply
+	if err == nil {
+		r, err = p.call(ctx, m)
+	}
+	if err == nil {
+		return r, nil
+	}
+	e, isAMQP := err.(*channel.Error)
+	switch {
+	case !isAMQP || e.Code == channel.InternalError && e.Cause != nil && ctx.Err() != nil:
+		if ctx.Err() != nil { // nobody knows what happened
+			p.fail(fail(channel.ChannelErrorCode, channel.MethodName(m), "context ended before the answer"))
+		}
+	case e.Code == channel.InternalError: // the store did not answer: nothing is closed
+	default:
+		p.raise(e)
+	}
+	if ctx.Err() != nil && (!isAMQP || e.Code == channel.InternalError) {
+		return channel.Reply{}, ctx.Err()
+	}
+	return channel.Reply{}, err
+}
+
+// call dispatches. Those whose place in the order matters tell the sink themselves.
+func (p *port) call(ctx context.Context, m channel.Method) (r channel.Reply, err error) {
+	told := false
+	switch m := m.(type) {
+	case *channel.ExchangeDeclare:
+		err = p.exchangeDeclare(ctx, m)
+	case *channel.ExchangeDelete:
+		err = p.exchangeDelete(ctx, m)
+	case *channel.ExchangeBind:
+		err = p.exchangeBind(ctx, m)
+	case *channel.QueueDeclare:
+		r, err = p.queueDeclare(ctx, m)
+	case *channel.QueueBind:
+		err = p.queueBind(ctx, m)
+	case *channel.QueueDelete:
+		r.Messages, err = p.queueDelete(ctx, m)
+	case *channel.QueuePurge:
+		r.Messages, err = p.queuePurge(ctx, m)
+	case *channel.Qos:
+		p.qos(m)
+	case *channel.Consume:
+		told = true
+		r, err = p.consume(ctx, m)
+	case *channel.Cancel:
+		told = true
+		r, err = p.cancel(ctx, m)
+	case *channel.Get:
+		told = true
+		r, err = p.get(ctx, m)
+	case *channel.Recover:
+		told = true
+		err = p.recover(ctx, m)
+	case *channel.Flow:
+		p.flow(m)
+	case *channel.ConfirmSelect:
+		err = p.confirmSelect()
+	case *channel.TxSelect:
+		err = p.txSelect()
+	case *channel.TxCommit:
+		told = true
+		err = p.txCommit(ctx)
+	case *channel.TxRollback:
+		err = p.txRollback()
+	default:
+		err = failConn(channel.CommandInvalid, "", "unknown method %T", m)
+	}
+	if err != nil {
+		return channel.Reply{}, err
+	}
+	r.Method = m
+	if !told && !noWait(m) {
+		p.reply(r)
+	}
+	return r, nil
+}
+
+func noWait(m channel.Method) bool {
+	switch m := m.(type) {
+	case *channel.ExchangeDeclare:
+		return m.NoWait
+	case *channel.ExchangeDelete:
+		return m.NoWait
+	case *channel.ExchangeBind:
+		return m.NoWait
+	case *channel.QueueDeclare:
+		return m.NoWait
+	case *channel.QueueBind:
+		return m.NoWait
+	case *channel.QueueDelete:
+		return m.NoWait
+	case *channel.QueuePurge:
+		return m.NoWait
+	case *channel.Consume:
+		return m.NoWait
+	case *channel.Cancel:
+		return m.NoWait
+	case *channel.ConfirmSelect:
+		return m.NoWait
+	}
+	return false
+}
+
+func (p *port) reply(r channel.Reply) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed == nil {
+		p.sink.Reply(r)
+	}
+}
+
+// raise closes what the error is about: the channel, or the connection.
+func (p *port) raise(e *channel.Error) {
+	if e.Connection {
+		p.conn.fail(e)
+		return
+	}
+	p.fail(e)
+}
+
+// fail closes the channel for an error. What it leaves behind is cleaned up in the background.
+func (p *port) fail(why *channel.Error) {
+	left, first := p.end(why)
+	if !first {
+		return
+	}
+	p.b.spawn(func() { _ = left.cleanUp(p.b.ctx) })
+}
+
+// drop is fail for a connection that ends: with the broker gone, nothing is cleaned up.
+func (p *port) drop(why *channel.Error) {
+	left, first := p.end(why)
+	if !first || p.b.ctx.Err() != nil {
+		return
+	}
+	p.b.spawn(func() { _ = left.cleanUp(p.b.ctx) })
+}
+
+// finish closes the channel within ctx, having stored what was published and settled.
+func (p *port) finish(ctx context.Context, why *channel.Error) error {
+	flushed := p.b.committer.flush(ctx)
+	left, first := p.end(why)
+	if !first {
+		return nil
+	}
+	if err := left.cleanUp(ctx); err != nil {
+		return err
+	}
+	return flushed
+}
+
+// Close closes the channel.
+func (p *port) Close(ctx context.Context) error {
+	if ctx.Err() != nil {
+		p.drop(nil)
+		return nil
+	}
+	return p.finish(ctx, nil)
+}
+
+// leftover is what a closed channel leaves to be cleaned up.
+type leftover struct {
+	p         *port
+	consumers []*consumer
+	unacked   []entry
+}
+
+// end closes the channel for its user, at once.
+func (p *port) end(why *channel.Error) (left leftover, first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed != nil {
+		return leftover{}, false
+	}
+	p.closed = why
+	if why == nil {
+		p.closed = channel.ErrClosed
+	}
+	left.p = p
+	for _, c := range p.consumers {
+		c.gone = true
+		left.consumers = append(left.consumers, c)
+	}
+	p.consumers = map[string]*consumer{}
+	left.unacked = p.unacked.takeAll()
+	p.count, p.bytes, p.tx = 0, 0, nil
+	p.sink.Closed(why)
+	p.conn.forget(p)
+	return left, true
+}
+
+// cleanUp requeues first and ends the consumers then, so that who takes over gets in order what they had.
+func (l leftover) cleanUp(ctx context.Context) error {
+	b := l.p.b
+	for _, c := range l.consumers {
+		c.pump.remove(c)
+	}
+	b.giveBack(l.unacked)
+	err := b.settler.flush(ctx)
+	for _, c := range l.consumers {
+		if e := b.unregister(ctx, c); e != nil && err == nil {
+			err = e
+		}
+	}
+	return err
+}

@@ -1,0 +1,298 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/exchange"
+	"github.com/dashi-mq/dashi/internal/content"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// publication is a message on its way to the store.
+type publication struct {
+	port      *port
+	number    uint64 // on its channel
+	confirm   bool
+	mandatory bool
+	content   *content.Message
+	cc        []string // further keys, of the headers CC and BCC
+	ttl       int64    // ms, of the expiration property; -1: none
+	delay     time.Duration
+
+	// Where it goes, made by route. The first target is kept apart, since most messages have one.
+	first  target
+	more   []target
+	guard  virtual.Revision
+	guards []virtual.Revision
+	routed bool // to a queue, or dropped by a rule that counts as that
+}
+
+// target is one copy of a message. q is nil for the engine's own queues.
+type target struct {
+	m *virtual.Message
+	q *queueState
+}
+
+// stored is a message with room for its first copy: one allocation for both.
+type stored struct {
+	content content.Message
+	message virtual.Message
+}
+
+// Publish takes a message.
+func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	pub := publication{port: p, mandatory: m.Mandatory}
+	if err := p.accept(m, &pub); err != nil {
+		p.raise(err)
+		return err
+	}
+	if p.tx == nil {
+		if err := p.b.routeFresh(ctx, &pub, &p.result); err != nil {
+			return p.refuse(ctx, err)
+		}
+	} else if err := p.checkExchange(ctx, &pub); err != nil {
+		return p.refuse(ctx, err)
+	}
+	p.mu.Lock()
+	if p.closed != nil {
+		defer p.mu.Unlock()
+		return p.closed
+	}
+	if p.tx != nil {
+		p.tx.publications = append(p.tx.publications, pub)
+		p.mu.Unlock()
+		return nil
+	}
+	p.numbers++
+	pub.number, pub.confirm = p.numbers, p.confirming
+	p.mu.Unlock()
+	return p.b.committer.add(ctx, pub)
+}
+
+// refuse closes the channel for an error of AMQP, and passes on one of the store or of ctx.
+func (p *port) refuse(ctx context.Context, err error) error {
+	if e, ok := err.(*channel.Error); ok && e.Code != channel.InternalError {
+		p.raise(e)
+	} else if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// accept judges a message and takes what it keeps of it.
+func (p *port) accept(m *channel.Publish, pub *publication) *channel.Error {
+	const op = "basic.publish"
+	if m.Immediate {
+		return failConn(channel.NotImplemented, op, "immediate=true")
+	}
+	if (m.UserId != "" || m.UserIdSet) && m.UserId != p.b.o.User {
+		return fail(channel.PreconditionFailed, op, "user_id property set to '%s' but authenticated user was '%s'", m.UserId, p.b.o.User)
+	}
+	if m.DeliveryMode > 2 {
+		return fail(channel.PreconditionFailed, op, "invalid delivery mode %d", m.DeliveryMode)
+	}
+	pub.ttl = -1
+	if m.Expiration != "" {
+		n, ok := parseExpiration(m.Expiration)
+		if !ok {
+			return fail(channel.PreconditionFailed, op, "invalid expiration '%s'", m.Expiration)
+		}
+		pub.ttl = n
+	}
+	s := &stored{}
+	c := &s.content
+	c.Exchange, c.Key, c.Publishing = m.Exchange, m.Key, m.Publishing
+	c.Mandatory, c.NoCopy = false, false
+	if !m.NoCopy {
+		c.Body = bytes.Clone(m.Body)
+	}
+	pub.content, pub.first.m = c, &s.message
+	if len(m.Headers) > 0 {
+		return carbonCopies(op, pub)
+	}
+	return nil
+}
+
+// carbonCopies takes the keys of the headers CC and BCC (https://www.rabbitmq.com/sender-selected.html). BCC is
+// not delivered.
+func carbonCopies(op string, pub *publication) *channel.Error {
+	c := pub.content
+	for _, name := range [...]string{"CC", "BCC"} {
+		v, ok := c.Headers[name]
+		if !ok {
+			continue
+		}
+		keys, ok := v.([]any)
+		if !ok {
+			return fail(channel.PreconditionFailed, op, "invalid '%s' header: not an array", name)
+		}
+		for _, k := range keys {
+			if s, ok := k.(string); ok {
+				pub.cc = append(pub.cc, s)
+			}
+		}
+	}
+	if _, ok := c.Headers["BCC"]; ok {
+		c.Headers = maps.Clone(c.Headers)
+		delete(c.Headers, "BCC")
+	}
+	return nil
+}
+
+// delayOf returns how long an x-delayed-message exchange keeps a message.
+func delayOf(h channel.Table) time.Duration {
+	ms, _ := integer(h["x-delay"])
+	return time.Duration(max(0, min(ms, maxMillis))) * time.Millisecond
+}
+
+// delayedQueue holds the messages of x-delayed-message exchanges until they are due.
+var delayedQueue = virtual.QueueRef{Name: "!delayed", Incarnation: "1"}
+
+// routeFresh routes a publication; what leads nowhere is routed again on a fresh view before it is said.
+func (b *Broker) routeFresh(ctx context.Context, pub *publication, r *exchange.Result) error {
+	bad := b.route(pub, r)
+	if bad == nil && pub.routed {
+		return nil
+	}
+	if err := b.refresh(ctx); err != nil {
+		return unstored("basic.publish", err)
+	}
+	if bad = b.route(pub, r); bad != nil {
+		return bad
+	}
+	return nil
+}
+
+// route finds the queues of a publication on the present view, and makes a copy for each.
+func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
+	c := pub.content
+	op := "basic.publish"
+	pub.more, pub.guards, pub.guard, pub.routed = pub.more[:0], pub.guards[:0], virtual.Revision{}, false
+	t := b.top
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if c.Exchange != "" {
+		x := t.exchanges[c.Exchange]
+		switch {
+		case x == nil:
+			return noExchange(op, c.Exchange, b.o.Vhost)
+		case x.rec.Internal:
+			return fail(channel.AccessRefused, op, "cannot publish to internal exchange '%s' in vhost '%s'", c.Exchange, b.o.Vhost)
+		case x.delayed():
+			if d := delayOf(c.Headers); d > 0 {
+				b.aim(pub, nil, d)
+				pub.guard = x.guard
+				return nil
+			}
+		}
+	}
+	m := exchange.Message{Key: c.Key, CC: pub.cc, Headers: c.Headers, MessageID: c.MessageId, CorrelationID: c.CorrelationId, Timestamp: c.Timestamp}
+	t.routes.Route(r, c.Exchange, &m)
+	for _, x := range r.Exchanges {
+		pub.addGuard(x.Data.(*exchangeState).guard)
+	}
+	for _, name := range r.Missing {
+		pub.addGuard(virtual.Revision{Key: keyExchange + name})
+	}
+	for _, q := range r.Queues {
+		qs := q.Data.(*queueState)
+		if c.Exchange == "" {
+			pub.addGuard(qs.guard)
+		}
+		b.aim(pub, qs, 0)
+	}
+	return nil
+}
+
+func (pub *publication) addGuard(g virtual.Revision) {
+	if pub.guard.Key == "" {
+		pub.guard = g
+		return
+	}
+	pub.guards = append(pub.guards, g)
+}
+
+// aim adds a copy of the message for a queue, or for the delayed queue when q is nil.
+func (b *Broker) aim(pub *publication, q *queueState, delay time.Duration) {
+	m := pub.first.m
+	if pub.routed {
+		m = new(virtual.Message)
+	} else if m.Payload != nil {
+		m = new(virtual.Message) // routed before: the store may have the first one
+	}
+	*m = virtual.Message{ID: b.newID(), Delay: delay, Payload: pub.content}
+	if q == nil {
+		m.Queue = delayedQueue
+	} else {
+		m.Queue, m.Priority, m.TTL = q.ref, q.args.priority(pub.content.Priority), ttlOf(q.args.ttl, pub.ttl)
+	}
+	if pub.routed {
+		pub.more = append(pub.more, target{m, q})
+		return
+	}
+	pub.first = target{m, q}
+	pub.routed = true
+}
+
+// ids makes message ids: eight random bytes of the process and a count.
+type ids struct {
+	process [8]byte
+	count   atomic.Uint64
+}
+
+var processIDs = func() *ids {
+	g := &ids{}
+	_, _ = rand.Read(g.process[:]) // never fails
+	return g
+}()
+
+func (b *Broker) newID() (id virtual.ID) {
+	copy(id[:8], processIDs.process[:])
+	binary.BigEndian.PutUint64(id[8:], processIDs.count.Add(1))
+	return id
+}
+
+// checkExchange refuses at once what a transaction could never commit.
+func (p *port) checkExchange(ctx context.Context, pub *publication) error {
+	return p.b.routeFresh(ctx, pub, &p.result)
+}
+
+func (p *port) confirmSelect() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tx != nil {
+		return fail(channel.PreconditionFailed, "confirm.select", "cannot switch from tx to confirm mode")
+	}
+	if !p.confirming {
+		p.confirming, p.numbers = true, 0
+	}
+	return nil
+}
+
+// Flush waits until all that was published and answered has reached the store.
+func (p *port) Flush(ctx context.Context) error {
+	if err := p.b.settled(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed != nil {
+		return p.closed
+	}
+	if len(p.lost) > 0 {
+		err := &channel.LostError{Numbers: p.lost, Cause: p.lostCause}
+		p.lost, p.lostCause = nil, nil
+		return err
+	}
+	return nil
+}

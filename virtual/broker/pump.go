@@ -1,0 +1,496 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// batchLimit bounds the messages of one call of the store.
+const batchLimit = 256
+
+// States of a pump.
+const (
+	idle    = iota // nothing runs
+	running        // its goroutine runs
+	again          // and is to look once more before it ends
+)
+
+// pump moves messages of one queue to this process's consumers. Its goroutine exists only while there is something
+// to move.
+type pump struct {
+	b *Broker
+	q *queueState
+
+	state   atomic.Int32
+	starved atomic.Bool // the consumers had no room when the pump last looked
+	gone    atomic.Bool // the queue is no more
+
+	mu        sync.Mutex   // guards writing consumers
+	consumers atomic.Value // []*consumer, by priority, then in order of registration; never changed in place
+
+	getting sync.Mutex // held during a Get: there is one in flight per holder; guards what follows
+	tenure  *tenure
+	repeat  bool      // the answer to the last Get was lost
+	parked  time.Time // when the Get was sent that left us waiting; zero: we are not
+
+	// Of the goroutine alone.
+	buf   []virtual.Taken
+	turns []turn
+	last  *consumer // who was served last
+}
+
+// tenure is the time a pump holds messages under one holder's name. It ends when the lease was lost.
+type tenure struct {
+	pump   *pump
+	holder string
+	take   uint64
+	held   atomic.Int64
+	lost   atomic.Bool
+}
+
+// turn is a consumer's share of a Get.
+type turn struct {
+	c     *consumer
+	room  int
+	share []virtual.Taken
+}
+
+func newPump(b *Broker, q *queueState) *pump {
+	p := &pump{b: b, q: q}
+	p.consumers.Store([]*consumer(nil))
+	return p
+}
+
+func (p *pump) list() []*consumer { return p.consumers.Load().([]*consumer) }
+
+func (p *pump) add(c *consumer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cs := append(slices.Clone(p.list()), c)
+	slices.SortStableFunc(cs, func(a, b *consumer) int { return b.priority - a.priority })
+	p.consumers.Store(cs)
+}
+
+func (p *pump) remove(c *consumer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.consumers.Store(slices.DeleteFunc(slices.Clone(p.list()), func(x *consumer) bool { return x == c }))
+	p.wake() // what was recorded for it must be struck out, or go to the others
+}
+
+// end is called when the queue is no more.
+func (p *pump) end() {
+	p.gone.Store(true)
+	for _, c := range p.list() {
+		c.port.cancelled(c)
+	}
+}
+
+// wake has the pump look at its queue.
+func (p *pump) wake() {
+	for {
+		switch s := p.state.Load(); s {
+		case idle:
+			if p.state.CompareAndSwap(idle, running) {
+				if !p.b.spawn(p.run) {
+					p.state.Store(idle)
+				}
+				return
+			}
+		case running:
+			if p.state.CompareAndSwap(running, again) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// fed is called when consumers got room: it wakes the pump if it had stopped for want of it.
+func (p *pump) fed() {
+	if p.starved.Load() {
+		p.wake()
+	}
+}
+
+func (p *pump) run() {
+	for {
+		for p.step(p.b.ctx) {
+		}
+		if p.state.CompareAndSwap(running, idle) {
+			return
+		}
+		p.state.Store(running)
+	}
+}
+
+// step makes one Get and hands over what it took. It reports whether there may be more to do at once.
+func (p *pump) step(ctx context.Context) bool {
+	if ctx.Err() != nil || p.gone.Load() {
+		return false
+	}
+	room := p.reserve()
+	if room == 0 {
+		// Say so first and look again: whoever makes room in between wakes us or is seen.
+		p.starved.Store(true)
+		if room = p.reserve(); room == 0 {
+			p.strike(ctx)
+			return false
+		}
+	}
+	p.starved.Store(false)
+	taken, from, parked, err := p.fetch(ctx, room, true)
+	if err != nil {
+		p.unreserve()
+		return false
+	}
+	more := len(taken) == room
+	taken, dead := p.sift(taken, from, parked)
+	if len(dead) > 0 {
+		more = true
+		p.b.bury(ctx, dead)
+	}
+	p.handOver(taken, from)
+	p.unreserve()
+	return more
+}
+
+// strike takes back what an earlier Get recorded, since nobody here waits any more.
+func (p *pump) strike(ctx context.Context) {
+	p.getting.Lock()
+	defer p.getting.Unlock()
+	if p.parked.IsZero() {
+		return
+	}
+	p.parked = time.Time{}
+	_, _, _ = p.b.store.Get(ctx, virtual.GetRequest{Queue: p.q.ref, Park: p.b.waiter}, nil)
+}
+
+// reserve makes the turns of the consumers that may take now and returns the sum of their room.
+func (p *pump) reserve() int {
+	p.turns = p.turns[:0]
+	cs := p.list()
+	if len(cs) == 0 {
+		return 0
+	}
+	if p.q.args.singleActive {
+		c := p.active(cs)
+		if c == nil {
+			return 0
+		}
+		cs = []*consumer{c}
+	}
+	total := 0
+	for _, c := range cs {
+		if n := c.reserve(batchLimit - total); n > 0 {
+			p.turns = append(p.turns, turn{c: c, room: n})
+			total += n
+		}
+		if total == batchLimit {
+			break
+		}
+	}
+	return total
+}
+
+// active returns the queue's single active consumer if it is one of ours, and we may rely on that.
+func (p *pump) active(cs []*consumer) *consumer {
+	if !p.b.locksHold() {
+		return nil
+	}
+	p.b.top.mu.RLock()
+	first := p.q.first()
+	p.b.top.mu.RUnlock()
+	if first == nil {
+		return nil
+	}
+	for _, c := range cs {
+		if c.id == first.id {
+			return c
+		}
+	}
+	return nil
+}
+
+// fence returns the number that shuts out those who had the queue's lock before.
+func (p *pump) fence() uint64 {
+	if !p.q.args.singleActive || !p.b.traits.Fences {
+		return 0
+	}
+	p.b.top.mu.RLock()
+	defer p.b.top.mu.RUnlock()
+	if f := p.q.first(); f != nil {
+		return f.rev
+	}
+	return 0
+}
+
+func (p *pump) unreserve() {
+	for i := range p.turns {
+		t := &p.turns[i]
+		t.c.unreserve(t.room)
+		*t = turn{share: t.share[:0]}
+	}
+}
+
+// fetch makes one Get, again until it is answered. What it took is valid until the next fetch of the pump's goroutine;
+// basic.get passes a buffer of its own by asking for one message. parked is when the Get was sent that left the pump
+// waiting, if it was.
+func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.Taken, from *tenure, parked time.Time, err error) {
+	p.getting.Lock()
+	defer p.getting.Unlock()
+	var buf []virtual.Taken
+	if park {
+		buf = p.buf[:0]
+	}
+	for try := 0; ; {
+		if p.tenure == nil || p.tenure.lost.Load() {
+			p.tenure, p.repeat = &tenure{pump: p, holder: p.b.holderName()}, false
+		}
+		from = p.tenure
+		if !p.repeat {
+			from.take++
+		}
+		r := virtual.GetRequest{
+			Queue: p.q.ref, Max: room, Lease: p.b.o.Lease, Holder: from.holder, Take: from.take, Again: p.repeat,
+			Need: p.b.needs(p.q),
+		}
+		if park {
+			r.Park, r.Fence = p.b.waiter, p.fence()
+		}
+		sent := time.Now()
+		taken, _, err = p.b.store.Get(ctx, r, buf)
+		switch {
+		case err == nil:
+			if p.repeat {
+				p.repeat = false
+				if len(taken) == 0 {
+					continue // the lost Get took nothing: ask anew
+				}
+			}
+			parked = p.parked
+			if park {
+				p.parked = time.Time{}
+				if len(taken) < room {
+					p.parked = sent
+				}
+				p.buf = taken
+			}
+			if n := int64(len(taken)); n > 0 && from.held.Add(n) == n {
+				signal(p.b.held)
+			}
+			return taken, from, parked, nil
+		case errors.Is(err, virtual.ErrHolder):
+			p.b.leaseLost(from)
+		case errors.Is(err, virtual.ErrNoQueue), errors.Is(err, virtual.ErrFence), errors.Is(err, virtual.ErrClosed):
+			return nil, from, parked, err
+		default: // nobody knows whether it took anything
+			p.repeat = true
+			p.b.storeFailed(err)
+			if ctx.Err() != nil {
+				return nil, from, parked, ctx.Err()
+			}
+			try = p.b.pause(try)
+		}
+	}
+}
+
+// needs lists the results that the queue's arguments make the engine look at.
+func (b *Broker) needs(q *queueState) virtual.Need {
+	n := virtual.NeedAge // any message may carry a TTL
+	if q.args.counted {
+		n |= virtual.NeedAttempt
+	}
+	return n
+}
+
+// expired reports whether a message is past its TTL. One that found a consumer waiting is not: a server would have
+// handed it over at once.
+func expired(t *virtual.Taken, parked time.Time) bool {
+	if t.TTL == 0 || t.Age < max(0, t.TTL) {
+		return false
+	}
+	return parked.IsZero() || t.Age > time.Since(parked)
+}
+
+// sift parts what is to be delivered from what is dead.
+func (p *pump) sift(taken []virtual.Taken, from *tenure, parked time.Time) (alive []virtual.Taken, dead []death) {
+	limit := p.q.args.deliveryLimit
+	alive = taken[:0]
+	for i := range taken {
+		t := &taken[i]
+		switch {
+		case expired(t, parked):
+			dead = append(dead, death{taken: *t, q: p.q, from: from, reason: reasonExpired})
+		case limit >= 0 && t.Attempt > limit+1:
+			dead = append(dead, death{taken: *t, q: p.q, from: from, reason: reasonDeliveryLimit})
+		default:
+			alive = append(alive, *t)
+		}
+	}
+	return alive, dead
+}
+
+// handOver shares messages among the turns: the highest priority first, in the round within one priority.
+func (p *pump) handOver(taken []virtual.Taken, from *tenure) {
+	switch {
+	case len(taken) == 0:
+		return
+	case len(p.turns) == 1 && len(taken) <= p.turns[0].room:
+		p.deliver(&p.turns[0], taken, from)
+		return
+	}
+	at := p.afterLast()
+	n := 0
+	for ; n < len(taken); n++ {
+		t := p.choose(&at)
+		if t == nil {
+			break // a repeated Get gave more than there is room for now
+		}
+		t.share = append(t.share, taken[n])
+		p.last = t.c
+	}
+	for i := range p.turns {
+		if t := &p.turns[i]; len(t.share) > 0 {
+			p.deliver(t, t.share, from)
+		}
+	}
+	p.giveBack(taken[n:], from)
+}
+
+// afterLast returns the turn that comes after the consumer served last.
+func (p *pump) afterLast() int {
+	for i := range p.turns {
+		if p.turns[i].c == p.last {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// choose returns the next turn of the highest priority that has room.
+func (p *pump) choose(at *int) *turn {
+	for first := 0; first < len(p.turns); {
+		end := first
+		for end < len(p.turns) && p.turns[end].c.priority == p.turns[first].c.priority {
+			end++
+		}
+		for i := range end - first {
+			k := first + (max(*at-first, 0)+i)%(end-first)
+			if t := &p.turns[k]; t.room > len(t.share) {
+				*at = k + 1
+				return t
+			}
+		}
+		first = end
+	}
+	return nil
+}
+
+func (p *pump) deliver(t *turn, taken []virtual.Taken, from *tenure) {
+	n := t.c.port.deliver(t.c, taken, from)
+	t.room -= len(taken)
+	if t.c.noAck && n > 0 {
+		for i := range taken[:n] {
+			p.b.settler.add1(settleItem{Settlement: settlementOf(&taken[i], virtual.Ack), from: from})
+		}
+	}
+	p.giveBack(taken[n:], from)
+}
+
+// giveBack returns messages that nobody has seen.
+func (p *pump) giveBack(taken []virtual.Taken, from *tenure) {
+	for i := range taken {
+		p.b.settler.add1(settleItem{Settlement: settlementOf(&taken[i], virtual.Return), from: from})
+	}
+}
+
+func settlementOf(t *virtual.Taken, k virtual.Kind) virtual.Settlement {
+	return virtual.Settlement{Queue: t.Queue, ID: t.ID, Receipt: t.Receipt, Kind: k}
+}
+
+// holderName returns the name under which this process holds messages.
+func (b *Broker) holderName() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.holder == "" {
+		b.holder = newName()
+	}
+	return b.holder
+}
+
+// leaseLost ends a tenure whose messages went to others.
+func (b *Broker) leaseLost(t *tenure) {
+	if t.lost.Swap(true) {
+		return
+	}
+	b.mu.Lock()
+	if b.holder == t.holder {
+		b.holder = "" // a lost name is never used again on its queue
+	}
+	b.mu.Unlock()
+	if n := t.held.Swap(0); n > 0 && !t.pump.gone.Load() {
+		b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: t.pump.q.name, Count: int(n), Reason: "the lease ran out"})
+	}
+}
+
+// renew extends the leases of everything this process holds, as long as it lives.
+func (b *Broker) renew() {
+	tick := time.NewTicker(b.o.Lease / 3)
+	tick.Stop()
+	for {
+		select { // nothing is held, nothing runs
+		case <-b.held:
+		case <-b.ctx.Done():
+			return
+		}
+		tick.Reset(b.o.Lease / 3)
+		for holding := true; holding; {
+			select {
+			case <-tick.C:
+				holding = b.renewAll()
+			case <-b.ctx.Done():
+				return
+			}
+		}
+		tick.Stop()
+	}
+}
+
+// renewAll reports whether anything is held.
+func (b *Broker) renewAll() bool {
+	byHolder := map[string][]*tenure{}
+	for _, p := range b.allPumps() {
+		p.getting.Lock()
+		t := p.tenure
+		p.getting.Unlock()
+		if t != nil && !t.lost.Load() && t.held.Load() > 0 {
+			byHolder[t.holder] = append(byHolder[t.holder], t)
+		}
+	}
+	for holder, ts := range byHolder {
+		refs := make([]virtual.QueueRef, len(ts))
+		for i, t := range ts {
+			refs[i] = t.pump.q.ref
+		}
+		lost, err := b.holders.Renew(b.ctx, holder, refs, b.o.Lease)
+		if err != nil {
+			b.storeFailed(err)
+			continue
+		}
+		for _, t := range ts {
+			if slices.Contains(lost, t.pump.q.ref) {
+				b.leaseLost(t)
+			}
+		}
+	}
+	return len(byHolder) > 0
+}

@@ -1,0 +1,239 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// settleItem is an answer on its way to the store.
+type settleItem struct {
+	virtual.Settlement
+	from *tenure
+	dead *death // instead of an Ack: the message is dead-lettered
+}
+
+// settler batches the answers of all channels.
+type settler struct {
+	combiner[settleItem]
+	batch []virtual.Settlement
+}
+
+func newSettler(b *Broker) *settler {
+	s := &settler{}
+	s.combiner = combiner[settleItem]{b: b, run: s.settle, inline: b.traits.InFlight == 0, batch: batchLimit, bound: 1 << 20}
+	return s
+}
+
+// add1 leaves one answer. It does not wait: what is unsettled is bounded by what is unacked.
+func (s *settler) add1(i settleItem) { _ = s.add(s.b.ctx, i) }
+
+// settle brings a batch to the store, again until it is answered. Answers that come late, after the lease was lost, have
+// no effect, and that is no error.
+func (s *settler) settle(items []settleItem) {
+	b := s.b
+	s.batch = s.batch[:0]
+	for i := range items {
+		if items[i].dead == nil {
+			s.batch = append(s.batch, items[i].Settlement)
+		}
+	}
+	var err error
+	if len(s.batch) > 0 {
+		for try := 0; ; {
+			if err = b.store.Settle(b.ctx, s.batch); err == nil {
+				break
+			}
+			if _, told := errors.AsType[*virtual.BatchError](err); told || b.ctx.Err() != nil || errors.Is(err, virtual.ErrClosed) {
+				break
+			}
+			b.storeFailed(err)
+			try = b.pause(try)
+		}
+	}
+	k := 0
+	for i := range items {
+		it := &items[i]
+		if it.dead != nil {
+			b.bury(b.ctx, []death{*it.dead})
+			continue
+		}
+		stale := err != nil && errors.Is(virtual.ItemErr(err, k), virtual.ErrStale)
+		k++
+		it.from.held.Add(-1)
+		if stale && !it.from.pump.gone.Load() && it.Kind != virtual.Return {
+			b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: it.Queue.Name, Count: 1, Reason: "answered after the lease had run out"})
+		}
+		if it.Kind == virtual.Requeue && it.from.pump.q.limit != nil {
+			b.trim(b.ctx, it.from.pump.q)
+		}
+	}
+	clear(s.batch)
+}
+
+// settled waits until all that was published and answered before has reached the store.
+func (b *Broker) settled(ctx context.Context) error {
+	if err := b.committer.flush(ctx); err != nil {
+		return err
+	}
+	return b.settler.flush(ctx)
+}
+
+// Settle answers deliveries.
+func (p *port) Settle(s channel.Settle) error {
+	var few [4]entry
+	es, err := p.collect(s, few[:0])
+	if err != nil {
+		return err
+	}
+	for i := range es {
+		p.b.answer(&es[i], s.Kind)
+	}
+	p.feed(es)
+	return nil
+}
+
+// collect takes the entries that are answered out of the channel, or notes the answer in its transaction.
+func (p *port) collect(s channel.Settle, es []entry) ([]entry, error) {
+	p.mu.Lock()
+	if p.closed != nil {
+		defer p.mu.Unlock()
+		return nil, p.closed
+	}
+	first := p.unacked.find(s.Tag)
+	if s.Tag != 0 && first == nil || s.Tag == 0 && !s.Multiple {
+		p.mu.Unlock()
+		e := fail(channel.PreconditionFailed, s.Method, "unknown delivery tag %d", s.Tag)
+		p.fail(e)
+		return nil, e
+	}
+	defer p.mu.Unlock()
+	if p.tx != nil {
+		p.tx.answer(p, s)
+		return nil, nil
+	}
+	if !s.Multiple {
+		es = append(es, *first)
+		p.unacked.drop(s.Tag)
+		p.release(&es[0])
+		return es, nil
+	}
+	p.unacked.each(s.Tag, func(tag uint64, e *entry) {
+		if e.inTx {
+			return
+		}
+		es = append(es, *e)
+		p.unacked.drop(tag)
+		p.release(&es[len(es)-1])
+	})
+	return es, nil
+}
+
+// release takes an entry out of the windows. p.mu is held.
+func (p *port) release(e *entry) {
+	if e.consumer != nil {
+		e.consumer.answered(int(e.size))
+	}
+}
+
+// feed wakes the pumps that may have stopped for want of the room that es have made.
+func (p *port) feed(es []entry) {
+	p.mu.Lock()
+	shared := p.global > 0 || p.globalSize > 0
+	p.mu.Unlock()
+	if shared {
+		p.feedAll()
+	}
+	var last *pump
+	for i := range es {
+		if c := es[i].consumer; c != nil && c.pump != last {
+			last = c.pump
+			last.fed()
+		}
+	}
+}
+
+// answer sends an answer on its way.
+func (b *Broker) answer(e *entry, kind channel.SettleKind) {
+	it := settleItem{Settlement: e.settlement(virtual.Ack), from: e.from}
+	switch kind {
+	case channel.Requeue:
+		it.Kind = virtual.Requeue
+	case channel.GiveBack:
+		it.Kind = virtual.Return
+	case channel.Nack:
+		if q := e.from.pump.q; q.args.hasDLX {
+			t := virtual.Taken{Message: e.msg, Receipt: e.receipt, Attempt: int(e.attempt)}
+			it.dead = &death{taken: t, q: q, from: e.from, reason: reasonRejected}
+		}
+	}
+	b.settler.add1(it)
+}
+
+// giveBack requeues what a closed channel left.
+func (b *Broker) giveBack(es []entry) {
+	for i := range es {
+		b.answer(&es[i], channel.Requeue)
+	}
+}
+
+// SettleWait settles one delivery and waits for what the store says of it.
+func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
+	p.mu.Lock()
+	inTx := p.tx != nil
+	p.mu.Unlock()
+	if inTx || s.Kind != channel.Ack || s.Multiple {
+		if err := p.Settle(s); err != nil {
+			return err
+		}
+		return p.b.settler.flush(ctx)
+	}
+	es, err := p.collect(s, nil)
+	if err != nil {
+		return err
+	}
+	e := &es[0]
+	if err := p.b.settler.flush(ctx); err != nil {
+		p.b.answer(e, s.Kind)
+		return err
+	}
+	err = p.b.store.Settle(ctx, []virtual.Settlement{e.settlement(virtual.Ack)})
+	p.feed(es)
+	if _, told := errors.AsType[*virtual.BatchError](err); err != nil && !told {
+		p.b.answer(e, s.Kind) // not known: the settler goes on trying
+		return unstored(s.Method, err)
+	}
+	e.from.held.Add(-1)
+	if err != nil {
+		p.b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: e.msg.Queue.Name, Count: 1, Reason: "acked after the lease had run out"})
+		return &channel.Error{Code: channel.PreconditionFailed, Op: s.Method, Text: "the message is held by another consumer", Cause: channel.ErrLeaseLost}
+	}
+	return nil
+}
+
+// recover requeues all that is unacked, having said so first.
+func (p *port) recover(_ context.Context, m *channel.Recover) error {
+	if !m.Requeue {
+		return failConn(channel.NotImplemented, "basic.recover", "requeue=false")
+	}
+	p.mu.Lock()
+	if p.closed != nil {
+		defer p.mu.Unlock()
+		return p.closed
+	}
+	p.sink.Reply(channel.Reply{Method: m})
+	var es []entry
+	p.unacked.each(0, func(tag uint64, e *entry) {
+		if !e.inTx {
+			es = append(es, *e)
+			p.unacked.drop(tag)
+			p.release(&es[len(es)-1])
+		}
+	})
+	p.mu.Unlock()
+	p.b.giveBack(es)
+	p.feed(es)
+	return nil
+}
