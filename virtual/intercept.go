@@ -25,9 +25,19 @@ type Interceptor func(ctx context.Context, c Call, next func(ctx context.Context
 // the effect. It offers the capabilities and traits of s.
 func Intercept(s Store, f Interceptor) Store { return &intercepted{s: s, f: f} }
 
+// Claim returns s with other traits, for stores that are dressed as something else in tests. It offers the capabilities
+// of s.
+func Claim(s Store, change func(*Traits)) Store {
+	t := TraitsOf(s)
+	change(&t)
+	pass := func(ctx context.Context, _ Call, next func(context.Context) error) error { return next(ctx) }
+	return &intercepted{s: s, f: pass, traits: &t}
+}
+
 type intercepted struct {
-	s Store
-	f Interceptor
+	s      Store
+	f      Interceptor
+	traits *Traits // nil: those of s
 }
 
 func offers[T any](s Store) bool {
@@ -66,8 +76,14 @@ func must[T any](s Store) T {
 	return t
 }
 
-func (i *intercepted) Traits() Traits { return TraitsOf(i.s) }
-func (i *intercepted) Close() error   { return Close(i.s) }
+func (i *intercepted) Close() error { return Close(i.s) }
+
+func (i *intercepted) Traits() Traits {
+	if i.traits != nil {
+		return *i.traits
+	}
+	return TraitsOf(i.s)
+}
 
 func (i *intercepted) Put(ctx context.Context, r PutRequest) error {
 	return i.f(ctx, Call{Method: "Put", Request: &r}, func(ctx context.Context) error { return i.s.Put(ctx, r) })

@@ -1,7 +1,7 @@
 // Package content is the stored format of a message: what the engine puts into a store and gets out again.
 //
 // The first byte is the format's version. Then come the exchange and the routing key the message was published with, as
-// short strings; the AMQP 0-9-1 content header's property flags and properties (section 4.2.6 of the specification);
+// short strings; the keys of its BCC header, which nobody gets to see, as a 16-bit count and short strings; the AMQP 0-9-1 content header's property flags and properties (section 4.2.6 of the specification);
 // and the body, to the end. All integers are big-endian, as in AMQP.
 package content
 
@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ const (
 // that encodes itself when first asked to.
 type Message struct {
 	Exchange, Key string
+	BCC           []string
 	channel.Publishing
 
 	once    sync.Once
@@ -59,6 +61,11 @@ func (m *Message) encode() []byte {
 	b = append(b, version)
 	b = appendShort(b, m.Exchange)
 	b = appendShort(b, m.Key)
+	bcc := m.BCC[:min(len(m.BCC), math.MaxUint16)]
+	b = binary.BigEndian.AppendUint16(b, uint16(len(bcc)))
+	for _, k := range bcc {
+		b = appendShort(b, k)
+	}
 	at := len(b)
 	b = append(b, 0, 0)
 	var flags uint16
@@ -99,7 +106,7 @@ func (m *Message) encode() []byte {
 
 // Clone returns a message of the same properties and body, to be changed before it is used.
 func (m *Message) Clone() *Message {
-	return &Message{Exchange: m.Exchange, Key: m.Key, Publishing: m.Publishing}
+	return &Message{Exchange: m.Exchange, Key: m.Key, BCC: m.BCC, Publishing: m.Publishing}
 }
 
 // ErrForeign says that bytes are not a message of this format, or a damaged one.
@@ -114,6 +121,9 @@ func Decode(b []byte) (*Message, error) {
 	m := &Message{}
 	m.Exchange = d.short()
 	m.Key = d.short()
+	for n := d.uint16(); n > 0 && d.err == nil; n-- {
+		m.BCC = append(m.BCC, d.short())
+	}
 	flags := d.uint16()
 	short := func(flag uint16, s *string) {
 		if flags&flag != 0 {

@@ -30,6 +30,7 @@ type queueArgs struct {
 	singleActive  bool
 	deliveryLimit int  // -1: none
 	counted       bool // x-delivery-count is told
+	stream        bool
 }
 
 // bounded reports whether the queue has a limit.
@@ -87,7 +88,10 @@ func parseQueueArgs(t channel.Table) (a queueArgs, err error) {
 		return a.reject || s == "drop-head"
 	})
 	text("x-queue-mode", func(s string) bool { return s == "default" || s == "lazy" })
-	text("x-queue-type", func(s string) bool { a.counted = s == "quorum"; return s == "classic" || s == "quorum" })
+	text("x-queue-type", func(s string) bool {
+		a.counted, a.stream = s == "quorum", s == "stream"
+		return s == "classic" || s == "quorum" || s == "stream"
+	})
 	if v, ok := t["x-single-active-consumer"]; ok && err == nil {
 		if a.singleActive, ok = v.(bool); !ok {
 			err = fmt.Errorf("invalid arg 'x-single-active-consumer': is of type %T, not a boolean", v)
@@ -103,6 +107,8 @@ func parseQueueArgs(t channel.Table) (a queueArgs, err error) {
 // unsupported names an argument that the store cannot honour and why, or returns "".
 func (a *queueArgs) unsupported(t virtual.Traits) string {
 	switch {
+	case a.stream:
+		return "x-queue-type stream needs a log that is read and not emptied, and no store has one"
 	case a.maxPriority > 0 && t.Levels < 2:
 		return fmt.Sprintf("x-max-priority needs priorities, and %s has none", t.Name)
 	case a.ttl >= 0 && !t.TTL:

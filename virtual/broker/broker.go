@@ -376,27 +376,28 @@ func (b *Broker) allPumps() []*pump {
 }
 
 // notify wakes pumps when the store says that their queue has something.
-func (b *Broker) notify(ready chan struct{}) {
-	first := ready
+func (b *Broker) notify(first chan struct{}) {
+	var once sync.Once
 	for try := 0; b.ctx.Err() == nil; {
-		err := b.notifier.Notify(b.ctx, b.waiter, first, b.wakePump)
+		ready, ended := make(chan struct{}), make(chan struct{})
+		b.spawn(func() {
+			select {
+			case <-ready:
+				once.Do(func() { close(first) })
+				// Whatever was said meanwhile was not heard: look at every queue.
+				for _, p := range b.allPumps() {
+					p.wake()
+				}
+			case <-ended:
+			}
+		})
+		err := b.notifier.Notify(b.ctx, b.waiter, ready, b.wakePump)
+		close(ended)
 		if b.ctx.Err() != nil {
 			return
 		}
 		b.storeFailed(err)
 		try = b.pause(try)
-		// Whatever was said meanwhile was not heard: look at every queue when waiting works again.
-		again := make(chan struct{})
-		first = again
-		b.spawn(func() {
-			select {
-			case <-again:
-				for _, p := range b.allPumps() {
-					p.wake()
-				}
-			case <-b.ctx.Done():
-			}
-		})
 	}
 }
 

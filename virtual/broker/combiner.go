@@ -9,8 +9,10 @@ import (
 // own goroutine where the store is quick (inline), the others leave theirs for the next batch. Nothing is ever held back
 // to make a batch larger, and no goroutine exists while there is nothing to do.
 type combiner[T any] struct {
-	b      *Broker
-	run    func([]T)
+	b *Broker
+	// run does a batch. When it returns false the batch is run again after a pause, with the number of the try, and no
+	// longer on the goroutine of a caller: callers do not wait for a store that fails.
+	run    func(batch []T, try int) bool
 	inline bool
 	batch  int // most items of a batch
 	bound  int // most items waiting
@@ -48,15 +50,30 @@ func (c *combiner[T]) add(ctx context.Context, item T) error {
 	c.busy = true
 	c.spare = append(c.spare[:0], item)
 	c.mu.Unlock()
+	first := 0
 	if c.inline {
-		c.run(c.spare)
-		c.next(false)
-		return nil
+		if c.run(c.spare, 0) {
+			c.next(false)
+			return nil
+		}
+		first = 1
 	}
-	if !c.b.spawn(func() { c.run(c.spare); c.next(true) }) {
+	if !c.b.spawn(func() { c.finish(first); c.next(true) }) {
 		return c.b.ctx.Err()
 	}
 	return nil
+}
+
+// finish runs the batch until it is done, or the broker ends.
+func (c *combiner[T]) finish(try int) {
+	for ; ; try++ {
+		if try > 0 {
+			c.b.pause(try - 1)
+		}
+		if c.run(c.spare, try) || c.b.ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 // next ends a batch and runs those that follow. The caller of add does not work for others for long: it leaves that to
@@ -82,10 +99,11 @@ func (c *combiner[T]) next(own bool) {
 			c.queue, c.head = c.queue[:0], 0
 		}
 		c.mu.Unlock()
-		if !own && !c.b.spawn(func() { c.run(c.spare); c.next(true) }) || !own {
+		if !own {
+			c.b.spawn(func() { c.finish(0); c.next(true) })
 			return
 		}
-		c.run(c.spare)
+		c.finish(0)
 	}
 }
 

@@ -35,24 +35,32 @@ func newCommitter(b *Broker) *committer {
 	return c
 }
 
-// commit stores a batch and tells the channels.
-func (c *committer) commit(pubs []publication) {
-	b := c.b
-	var err error
-	for {
+// commit stores a batch and tells the channels. While the store does not answer it is tried again under the same number;
+// after too many tries it is given up, and its number is never used again, so that it cannot be stored later by mistake.
+func (c *committer) commit(pubs []publication, try int) bool {
+	if try == 0 {
 		c.build(pubs)
-		c.evicted, err = c.put()
-		if !errors.Is(err, virtual.ErrGuard) {
-			break
-		}
+		c.sequence++
+	}
+	err := c.put()
+	for errors.Is(err, virtual.ErrGuard) {
 		// Somebody changed the bindings since we routed: nothing was stored. Route again on what is there now.
-		if err = b.refresh(b.ctx); err != nil {
+		if err = c.b.refresh(c.b.ctx); err != nil {
 			break
 		}
 		for i := range pubs {
-			if b.route(&pubs[i], &c.result) != nil {
+			if c.b.route(&pubs[i], &c.result) != nil {
 				pubs[i].routed = false // its exchange was deleted since it was published: there is no queue any more
 			}
+		}
+		c.build(pubs)
+		c.sequence++
+		err = c.put()
+	}
+	if _, told := errors.AsType[*virtual.BatchError](err); err != nil && !told {
+		c.b.storeFailed(err)
+		if try+1 < tries && c.b.ctx.Err() == nil && !errors.Is(err, virtual.ErrClosed) {
+			return false
 		}
 	}
 	c.judge(pubs, err)
@@ -62,6 +70,7 @@ func (c *committer) commit(pubs []publication) {
 	c.tell(pubs)
 	clear(c.messages)
 	clear(c.failed)
+	return true
 }
 
 // build lists the messages, guards and limits of a batch.
@@ -73,7 +82,7 @@ func (c *committer) build(pubs []publication) {
 		for _, g := range p.guards {
 			c.guard(g)
 		}
-		if !p.routed {
+		if !p.routed || p.tooLarge != nil {
 			continue
 		}
 		c.target(i, p.first)
@@ -111,40 +120,26 @@ func (b *Broker) addLimit(limits []virtual.Limit, q *queueState) []virtual.Limit
 	return append(limits, l)
 }
 
-// put stores the batch, again under the same number until it is answered. After too many tries it is given up: the
-// number is never used again, so it cannot be stored later on by mistake.
-func (c *committer) put() ([]virtual.Taken, error) {
-	b := c.b
+// put asks the store once.
+func (c *committer) put() (err error) {
+	c.evicted = c.evicted[:0]
 	if len(c.messages) == 0 {
-		return c.evicted[:0], nil
+		return nil
 	}
-	c.sequence++
 	r := virtual.PutRequest{Messages: c.messages, Producer: c.producer, Sequence: c.sequence, Guard: c.guards}
-	for try := 0; ; {
-		var err error
-		evicted := c.evicted[:0]
-		if len(c.limits) > 0 {
-			evicted, err = b.bounded.PutBounded(b.ctx, r, c.limits, evicted)
-		} else {
-			err = b.store.Put(b.ctx, r)
-		}
-		if err == nil {
-			return evicted, nil
-		}
-		_, told := errors.AsType[*virtual.BatchError](err)
-		if told || errors.Is(err, virtual.ErrGuard) {
-			return evicted, err
-		}
-		if try = b.again(b.ctx, try, err); try == 0 {
-			return evicted[:0], err
-		}
+	if len(c.limits) > 0 {
+		c.evicted, err = c.b.bounded.PutBounded(c.b.ctx, r, c.limits, c.evicted)
+		return err
 	}
+	return c.b.store.Put(c.b.ctx, r)
 }
 
 // judge decides what became of each publication.
 func (c *committer) judge(pubs []publication, err error) {
 	c.failed = slices.Grow(c.failed[:0], len(pubs))[:len(pubs)]
-	clear(c.failed)
+	for i := range pubs {
+		c.failed[i] = pubs[i].tooLarge
+	}
 	if err == nil {
 		return
 	}

@@ -56,7 +56,8 @@ func (p *port) consume(ctx context.Context, m *channel.Consume) (channel.Reply, 
 	}
 	p.mu.Unlock()
 	c.pump.add(c)
-	c.pump.wake()
+	// As on a server, a consumer that was told OK is ready: a message that only a waiting consumer gets will find it.
+	c.pump.look(ctx)
 	if c.pump.gone.Load() { // deleted since it was looked up
 		p.cancelled(c)
 	}

@@ -206,11 +206,12 @@ func deadLetter(m *content.Message, d *death) *letter {
 		info["original-expiration"] = m.Expiration
 	}
 	deaths := addDeath(h, info)
-	l := &letter{deaths: deaths, reason: d.reason, cc: cc}
-	c := &content.Message{Exchange: d.q.args.dlx, Key: m.Key, Publishing: m.Publishing}
+	l := &letter{deaths: deaths, reason: d.reason, cc: append(cc, m.BCC...)}
+	c := m.Clone()
+	c.Exchange = d.q.args.dlx
 	c.Expiration = ""
 	if d.q.args.hasDLKey {
-		c.Key, l.cc = d.q.args.dlKey, nil
+		c.Key, c.BCC, l.cc = d.q.args.dlKey, nil, nil
 		delete(h, "CC")
 	}
 	c.Headers = h

@@ -242,7 +242,7 @@ func (b *Broker) deliverDelayed(ctx context.Context) {
 func (b *Broker) release(ctx context.Context, t *virtual.Taken, result *exchange.Result) {
 	d := &death{taken: *t, reason: "due"}
 	c := contentOf(t.Payload)
-	l := &letter{content: c, reason: reasonRejected, cc: keysOf(c.Headers["CC"])}
+	l := &letter{content: c, reason: reasonRejected, cc: append(keysOf(c.Headers["CC"]), c.BCC...)}
 	settle := []virtual.Settlement{settlementOf(t, virtual.Ack)}
 	for try := 0; ctx.Err() == nil; {
 		r := b.due(l, d, result)
@@ -426,7 +426,7 @@ func (b *Broker) scanTimeouts() {
 			at, any := p.unacked.oldest()
 			p.mu.Unlock()
 			if any && at <= limit {
-				p.fail(fail(channel.PreconditionFailed, "", "delivery acknowledgement on channel timed out. Timeout value used: %d ms",
+				p.fail(fail(channel.PreconditionFailed, "", "delivery acknowledgement on channel timed out. Timeout value used: %d ms. This timeout value can be configured",
 					b.o.ConsumerTimeout.Milliseconds()))
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,9 @@ type publication struct {
 	more   []target
 	guard  virtual.Revision
 	guards []virtual.Revision
-	routed bool // to a queue, or dropped by a rule that counts as that
+	routed bool // to a queue
+
+	tooLarge error // the store would not take it: refused without asking
 }
 
 // target is one copy of a message. q is nil for the engine's own queues.
@@ -54,8 +57,9 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	pub := publication{port: p, mandatory: m.Mandatory}
 	if err := p.accept(m, &pub); err != nil {
 		p.raise(err)
-		return err
+		return nil
 	}
+	pub.tooLarge = p.b.tooLarge(pub.content)
 	if p.tx == nil {
 		if err := p.b.routeFresh(ctx, &pub, &p.result); err != nil {
 			return p.refuse(ctx, err)
@@ -79,10 +83,24 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	return p.b.committer.add(ctx, pub)
 }
 
-// refuse closes the channel for an error of AMQP, and passes on one of the store or of ctx.
+// tooLarge refuses a message that the store would not take.
+func (b *Broker) tooLarge(c *content.Message) error {
+	limit := b.traits.MaxBody
+	if limit == 0 || len(c.Body)+1<<16 < limit { // properties are no larger than that
+		return nil
+	}
+	if n := len(c.Bytes()); n > limit {
+		return fmt.Errorf("%w: %d bytes encoded, and %s takes %d", virtual.ErrTooLarge, n, b.traits.Name, limit)
+	}
+	return nil
+}
+
+// refuse answers an error of AMQP by closing, as a server does some time later, and passes on one of the store or of
+// ctx.
 func (p *port) refuse(ctx context.Context, err error) error {
 	if e, ok := err.(*channel.Error); ok && e.Code != channel.InternalError {
 		p.raise(e)
+		return nil
 	} else if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -139,6 +157,9 @@ func carbonCopies(op string, pub *publication) *channel.Error {
 		for _, k := range keys {
 			if s, ok := k.(string); ok {
 				pub.cc = append(pub.cc, s)
+				if name == "BCC" {
+					c.BCC = append(c.BCC, s)
+				}
 			}
 		}
 	}

@@ -32,7 +32,11 @@ type pump struct {
 	starved atomic.Bool // the consumers had no room when the pump last looked
 	gone    atomic.Bool // the queue is no more
 
-	mu        sync.Mutex   // guards writing consumers
+	started atomic.Uint64 // steps begun
+	looking atomic.Bool   // somebody waits for a step
+
+	mu        sync.Mutex // guards looks, and writing consumers
+	looks     []look
 	consumers atomic.Value // []*consumer, by priority, then in order of registration; never changed in place
 
 	getting sync.Mutex // held during a Get: there is one in flight per holder; guards what follows
@@ -132,8 +136,54 @@ func (p *pump) run() {
 	}
 }
 
+// look is somebody who waits until a step has ended.
+type look struct {
+	step uint64
+	c    chan struct{}
+}
+
+// look waits until the pump has made a step that began after now: then it has recorded with the store what its consumers
+// can take, or has handed it over.
+func (p *pump) look(ctx context.Context) {
+	p.mu.Lock()
+	l := look{p.started.Load() + 1, make(chan struct{})}
+	p.looks = append(p.looks, l)
+	p.looking.Store(true)
+	p.mu.Unlock()
+	p.wake()
+	select {
+	case <-l.c:
+	case <-ctx.Done():
+	case <-p.b.ctx.Done():
+	}
+}
+
+func (p *pump) looked(step uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept := p.looks[:0]
+	for _, l := range p.looks {
+		if l.step <= step {
+			close(l.c)
+			continue
+		}
+		kept = append(kept, l)
+	}
+	p.looks = kept
+	p.looking.Store(len(kept) > 0)
+}
+
 // step makes one Get and hands over what it took. It reports whether there may be more to do at once.
 func (p *pump) step(ctx context.Context) bool {
+	n := p.started.Add(1)
+	more := p.move(ctx)
+	if p.looking.Load() {
+		p.looked(n)
+	}
+	return more
+}
+
+func (p *pump) move(ctx context.Context) bool {
 	if ctx.Err() != nil || p.gone.Load() {
 		return false
 	}

@@ -19,6 +19,7 @@ type settleItem struct {
 type settler struct {
 	combiner[settleItem]
 	batch []virtual.Settlement
+	asked bool // the batch has been sent before, and was not answered
 }
 
 func newSettler(b *Broker) *settler {
@@ -32,25 +33,23 @@ func (s *settler) add1(i settleItem) { _ = s.add(s.b.ctx, i) }
 
 // settle brings a batch to the store, again until it is answered. Answers that come late, after the lease was lost, have
 // no effect, and that is no error.
-func (s *settler) settle(items []settleItem) {
+func (s *settler) settle(items []settleItem, try int) bool {
 	b := s.b
 	s.batch = s.batch[:0]
 	for i := range items {
 		if items[i].dead == nil {
 			s.batch = append(s.batch, items[i].Settlement)
+		} else if s.inline && try == 0 {
+			return false // burying takes long: not on the goroutine of whoever rejected
 		}
 	}
 	var err error
 	if len(s.batch) > 0 {
-		for try := 0; ; {
-			if err = b.store.Settle(b.ctx, s.batch); err == nil {
-				break
-			}
-			if _, told := errors.AsType[*virtual.BatchError](err); told || b.ctx.Err() != nil || errors.Is(err, virtual.ErrClosed) {
-				break
-			}
+		err = b.store.Settle(b.ctx, s.batch)
+		if _, told := errors.AsType[*virtual.BatchError](err); err != nil && !told && !errors.Is(err, virtual.ErrClosed) {
 			b.storeFailed(err)
-			try = b.pause(try)
+			s.asked = true
+			return false
 		}
 	}
 	k := 0
@@ -60,17 +59,28 @@ func (s *settler) settle(items []settleItem) {
 			b.bury(b.ctx, []death{*it.dead})
 			continue
 		}
-		stale := err != nil && errors.Is(virtual.ItemErr(err, k), virtual.ErrStale)
+		// On a later try a stale receipt may be the work of the first, whose answer was lost.
+		stale := err != nil && !s.asked && errors.Is(virtual.ItemErr(err, k), virtual.ErrStale)
 		k++
-		it.from.held.Add(-1)
-		if stale && !it.from.pump.gone.Load() && it.Kind != virtual.Return {
-			b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: it.Queue.Name, Count: 1, Reason: "answered after the lease had run out"})
-		}
-		if it.Kind == virtual.Requeue && it.from.pump.q.limit != nil {
-			b.trim(b.ctx, it.from.pump.q)
-		}
+		s.answered(it, stale)
 	}
 	clear(s.batch)
+	s.asked = false
+	return true
+}
+
+// answered does what follows an answer that reached the store.
+func (s *settler) answered(it *settleItem, stale bool) {
+	q := it.from.pump.q
+	if !it.from.lost.Load() {
+		it.from.held.Add(-1)
+	}
+	if stale && !it.from.pump.gone.Load() && it.Kind != virtual.Return {
+		s.b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: q.name, Count: 1, Reason: "answered after the lease had run out"})
+	}
+	if it.Kind == virtual.Requeue && q.limit != nil {
+		s.b.trim(s.b.ctx, q)
+	}
 }
 
 // settled waits until all that was published and answered before has reached the store.
@@ -81,10 +91,17 @@ func (b *Broker) settled(ctx context.Context) error {
 	return b.settler.flush(ctx)
 }
 
+// errAnswered says that an error was answered by closing the channel. The call that made it returns nil, as it does
+// on a server, which tells later.
+var errAnswered = errors.New("answered by closing")
+
 // Settle answers deliveries.
 func (p *port) Settle(s channel.Settle) error {
 	var few [4]entry
 	es, err := p.collect(s, few[:0])
+	if err == errAnswered {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -105,9 +122,8 @@ func (p *port) collect(s channel.Settle, es []entry) ([]entry, error) {
 	first := p.unacked.find(s.Tag)
 	if s.Tag != 0 && first == nil || s.Tag == 0 && !s.Multiple {
 		p.mu.Unlock()
-		e := fail(channel.PreconditionFailed, s.Method, "unknown delivery tag %d", s.Tag)
-		p.fail(e)
-		return nil, e
+		p.fail(fail(channel.PreconditionFailed, s.Method, "unknown delivery tag %d", s.Tag))
+		return nil, errAnswered
 	}
 	defer p.mu.Unlock()
 	if p.tx != nil {
@@ -161,12 +177,14 @@ func (b *Broker) answer(e *entry, kind channel.SettleKind) {
 	switch kind {
 	case channel.Requeue:
 		it.Kind = virtual.Requeue
+		if limit := e.from.pump.q.args.deliveryLimit; limit >= 0 && int(e.attempt) > limit {
+			it.dead = e.death(reasonDeliveryLimit)
+		}
 	case channel.GiveBack:
 		it.Kind = virtual.Return
 	case channel.Nack:
-		if q := e.from.pump.q; q.args.hasDLX {
-			t := virtual.Taken{Message: e.msg, Receipt: e.receipt, Attempt: int(e.attempt)}
-			it.dead = &death{taken: t, q: q, from: e.from, reason: reasonRejected}
+		if e.from.pump.q.args.hasDLX {
+			it.dead = e.death(reasonRejected)
 		}
 	}
 	b.settler.add1(it)
@@ -191,6 +209,11 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 		return p.b.settler.flush(ctx)
 	}
 	es, err := p.collect(s, nil)
+	if err == errAnswered {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.closed
+	}
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,12 @@ func (p *port) txCommit(ctx context.Context) error {
 		return fail(channel.PreconditionFailed, op, "channel is not transactional")
 	}
 	tx := p.tx
+	for i := range tx.publications {
+		if err := tx.publications[i].tooLarge; err != nil {
+			defer p.mu.Unlock()
+			return fail(channel.PreconditionFailed, op, "%v", err)
+		}
+	}
 	es := make([]entry, len(tx.answers))
 	for i, a := range tx.answers {
 		k := (a.tag - p.unacked.base) / segmentSize
@@ -111,8 +117,7 @@ func dies(e *entry, kind channel.SettleKind) bool {
 func (b *Broker) afterTx(ctx context.Context, e *entry, kind channel.SettleKind) {
 	q := e.from.pump.q
 	if dies(e, kind) {
-		t := virtual.Taken{Message: e.msg, Receipt: e.receipt, Attempt: int(e.attempt)}
-		b.bury(ctx, []death{{taken: t, q: q, from: e.from, reason: reasonRejected}})
+		b.bury(ctx, []death{*e.death(reasonRejected)})
 		return
 	}
 	e.from.held.Add(-1)
@@ -180,7 +185,7 @@ func (b *Broker) txRequest(tx *transaction, es []entry, p *port, stale map[int]b
 				r.Guard = append(r.Guard, g)
 			}
 		}
-		if !pub.routed {
+		if !pub.routed || pub.tooLarge != nil {
 			continue
 		}
 		for _, t := range append([]target{pub.first}, pub.more...) {

@@ -18,6 +18,12 @@ func (e *entry) settlement(k virtual.Kind) virtual.Settlement {
 	return virtual.Settlement{Queue: e.msg.Queue, ID: e.msg.ID, Receipt: e.receipt, Kind: k}
 }
 
+// death is the entry's end by a rule.
+func (e *entry) death(reason string) *death {
+	t := virtual.Taken{Message: e.msg, Receipt: e.receipt, Attempt: int(e.attempt)}
+	return &death{taken: t, q: e.from.pump.q, from: e.from, reason: reason}
+}
+
 const segmentSize = 128
 
 type segment struct {

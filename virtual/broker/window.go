@@ -128,18 +128,17 @@ func (p *port) Grant(tag string, n int) {
 	}
 }
 
-// qos sets the window of consumers to come or, with global, of the channel.
+// qos sets the window of consumers to come, and lifts that of the channel; or, with global, sets that of the channel.
 func (p *port) qos(m *channel.Qos) {
 	p.mu.Lock()
 	if m.Global {
 		p.global, p.globalSize = m.Count, m.Size
 	} else {
 		p.prefetch, p.prefetchSize = m.Count, m.Size
+		p.global, p.globalSize = 0, 0 // lifted, as by RabbitMQ
 	}
 	p.mu.Unlock()
-	if m.Global {
-		p.feedAll()
-	}
+	p.feedAll()
 }
 
 func (p *port) flow(m *channel.Flow) {
