@@ -13,6 +13,10 @@ import "context"
 // limits leave room for it, and expiry leaves the head alone. So a message that finds a consumer waiting reaches it, as
 // on RabbitMQ, whatever its TTL and the queue's limit.
 //
+// Where Rooms are given (trait Ranked), consumers of a higher priority come first: a Get takes nothing for its
+// consumers of a priority while other waiters have room recorded at a higher one. A Get that leaves messages behind
+// wakes the others that are recorded.
+//
 // Every Get with Park strikes out what was recorded for that waiter before; one with Max 0 does nothing else.
 //
 // Without it the engine polls, adaptively, cut short by what its own process publishes.

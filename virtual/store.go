@@ -128,10 +128,16 @@ type GetRequest struct {
 
 	// Park belongs to the capability Notifier: an empty Get, or one that took less than Max, records this waiter.
 	Park string
+	// Rooms, set only with Park and only where consumers of different priorities share the queue, parts Max by
+	// priority, the highest first: see Notifier.
+	Rooms []Room
 
 	// Need lists what the engine will read of the results and some stores pay for.
 	Need Need
 }
+
+// Room is how many messages consumers of one priority could take.
+type Room struct{ Priority, Room int }
 
 // Need is a set of result fields.
 type Need uint8

@@ -24,6 +24,8 @@ type Traits struct {
 	Guards bool
 	// Fences: GetRequest.Fence is honoured.
 	Fences bool
+	// Ranked: GetRequest.Rooms is honoured (needs the capability Notifier).
+	Ranked bool
 	// Durable: what is stored survives a restart of the store.
 	Durable bool
 	// TTL: messages carry a TTL through the store.

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"slices"
 
 	"github.com/dashi-mq/dashi/virtual"
 )
@@ -13,38 +14,98 @@ const grace = int64(1e9)
 type waiting struct {
 	name  string
 	max   int
-	woken int64 // when; 0: not yet
+	rooms []virtual.Room // max by priority; nil: all of it is of priority 0
+	woken int64          // when; 0: not yet
 }
 
-// park strikes out what was recorded for a waiter and, with room, records it anew.
-func (q *queue) park(name string, room int) {
-	for i := range q.waiting {
-		if q.waiting[i].name == name {
-			if room > 0 {
-				q.waiting[i] = waiting{name: name, max: room}
-			} else {
-				q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
-			}
-			return
+// due reports whether what the waiter could take still counts as on its way to it.
+func (x *waiting) due(now int64) bool { return x.woken == 0 || now-x.woken < grace }
+
+// above returns how much of it is for consumers of a higher priority.
+func (x *waiting) above(priority int) int {
+	if x.rooms == nil && priority < 0 {
+		return x.max
+	}
+	n := 0
+	for _, r := range x.rooms {
+		if r.Priority > priority {
+			n += r.Room
 		}
 	}
-	if room > 0 {
-		q.waiting = append(q.waiting, waiting{name: name, max: room})
+	return n
+}
+
+// park strikes out what was recorded for a waiter and, when it has room left after taking n, records it anew.
+func (q *queue) park(r *virtual.GetRequest, n int) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(x waiting) bool { return x.name == r.Park })
+	if n >= r.Max {
+		return
 	}
+	x := waiting{name: r.Park, max: r.Max - n}
+	for _, room := range r.Rooms {
+		k := min(n, room.Room)
+		n -= k
+		x.rooms = append(x.rooms, virtual.Room{Priority: room.Priority, Room: room.Room - k})
+	}
+	q.waiting = append(q.waiting, x)
+}
+
+// share returns how many messages a Get may take, leaving those that are on their way to consumers of higher priority in
+// other processes. until is when the first of those is given up, never if there are none.
+func (q *queue) share(r *virtual.GetRequest, now int64) (n int, until int64) {
+	if r.Rooms == nil && len(q.waiting) == 0 {
+		return r.Max, never
+	}
+	rooms := r.Rooms
+	if rooms == nil {
+		rooms = []virtual.Room{{Room: r.Max}}
+	}
+	until = never
+	for _, room := range rooms {
+		others := 0
+		for i := range q.waiting {
+			x := &q.waiting[i]
+			if x.name == r.Park || !x.due(now) {
+				continue
+			}
+			if above := x.above(room.Priority); above > 0 {
+				others += above
+				until = min(until, max(x.woken, now)+grace)
+			}
+		}
+		if others > 0 {
+			break // they come first: whatever is there beyond that is taken when they have been
+		}
+		n += room.Room
+	}
+	return min(n, r.Max), until
 }
 
 // wake tells every waiter that has not been told.
 func (q *queue) wake(now int64, w *wakes) {
 	for i := range q.waiting {
 		if x := &q.waiting[i]; x.woken == 0 {
-			x.woken = max(now, 1)
-			if f := q.p.waiters[x.name]; f != nil {
-				w.add(f, q.ref)
-			}
+			q.wakeOne(x, now, w)
 		}
 	}
 	if len(q.getters) > 0 {
 		q.wakeGetters()
+	}
+}
+
+// wakeOthers tells those that a Get has left something for.
+func (q *queue) wakeOthers(name string, now int64, w *wakes) {
+	for i := range q.waiting {
+		if x := &q.waiting[i]; x.woken == 0 && x.name != name {
+			q.wakeOne(x, now, w)
+		}
+	}
+}
+
+func (q *queue) wakeOne(x *waiting, now int64, w *wakes) {
+	x.woken = max(now, 1)
+	if f := q.p.waiters[x.name]; f != nil {
+		w.add(f, q.ref)
 	}
 }
 
@@ -59,7 +120,7 @@ func (q *queue) wakeGetters() {
 func (q *queue) owed(now int64) int {
 	n := 0
 	for i := range q.waiting {
-		if x := &q.waiting[i]; x.woken == 0 || now-x.woken < grace {
+		if x := &q.waiting[i]; x.due(now) {
 			n += x.max
 		}
 	}

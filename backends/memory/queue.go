@@ -182,10 +182,11 @@ type queue struct {
 	slots    [2]slot // in the place's timelines
 	ttls     bool    // a message with a TTL has been here
 	sweepDue int64   // nothing to sweep before
+	rewake   int64   // when what was left for others is anybody's
 }
 
 func newQueue(p *Place, ref virtual.QueueRef) *queue {
-	q := &queue{p: p, ref: ref, levels: make([]ring, 1), slots: [2]slot{{at: never}, {at: never}}, sweepDue: never}
+	q := &queue{p: p, ref: ref, levels: make([]ring, 1), slots: [2]slot{{at: never}, {at: never}}, sweepDue: never, rewake: never}
 	q.delayed.at = func(e *entry) int64 { return e.due }
 	q.loose.at = func(e *entry) int64 { return e.deadline }
 	return q
@@ -325,8 +326,12 @@ func (q *queue) sweep(now int64, w *wakes) {
 			due = min(due, h.deadline)
 		}
 	}
-	q.sweepDue = due
-	if q.nready > n {
+	given := q.rewake <= now // up: those it was left for did not come
+	if given {
+		q.rewake = never
+	}
+	q.sweepDue = min(due, q.rewake)
+	if q.nready > n || given && q.nready > 0 {
 		q.wake(now, w)
 	}
 }

@@ -160,7 +160,7 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 		var res virtual.GetResult
 		if err == nil {
 			q.sweep(now, &w)
-			buf, err = q.get(r, now, buf)
+			buf, err = q.get(r, now, buf, &w)
 			res = virtual.GetResult{NextIn: q.nextIn(now), Ready: q.nready}
 		}
 		if err != nil || len(buf) > before || r.Wait <= 0 || r.Max <= 0 || now >= until {
@@ -190,7 +190,7 @@ func (q *queue) nextIn(now int64) time.Duration {
 	return 0
 }
 
-func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken) ([]virtual.Taken, error) {
+func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken, w *wakes) ([]virtual.Taken, error) {
 	if r.Fence != 0 {
 		if r.Fence < q.fence {
 			return buf, virtual.ErrFence
@@ -200,7 +200,7 @@ func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken) ([]vir
 	if r.Park != "" {
 		defer q.noteHead(now)
 		if r.Max <= 0 {
-			q.park(r.Park, 0)
+			q.park(&r, 0)
 			return buf, nil
 		}
 	}
@@ -220,8 +220,12 @@ func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken) ([]vir
 			return buf, nil
 		}
 	}
+	most, until := r.Max, never
+	if r.Park != "" {
+		most, until = q.share(&r, now)
+	}
 	n, size := 0, 0
-	for ; n < r.Max; n++ {
+	for ; n < most; n++ {
 		e := q.head()
 		if e == nil {
 			break
@@ -248,11 +252,16 @@ func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken) ([]vir
 		q.schedule(h.deadline)
 	}
 	if r.Park != "" {
-		room := r.Max - n
-		if q.nready > 0 {
-			room = 0 // stopped by MaxBytes: there is more
+		if q.nready > 0 && until == never && n < most {
+			q.park(&r, r.Max) // stopped by MaxBytes: there is more
+		} else {
+			q.park(&r, n)
 		}
-		q.park(r.Park, room)
+		if q.nready > 0 {
+			q.rewake = min(q.rewake, until)
+			q.schedule(until)
+			q.wakeOthers(r.Park, now, w)
+		}
 	} else {
 		q.noteHead(now)
 	}

@@ -263,7 +263,7 @@ func (b *Broker) react(e effects) {
 		b.queueGone(q)
 	}
 	for q := range e.consumers {
-		if q.args.singleActive {
+		if q.args.singleActive || q.ranked.Load() { // who comes first may have changed
 			if p := b.pumpOf(q.ref); p != nil {
 				p.wake()
 			}

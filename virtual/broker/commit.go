@@ -49,9 +49,7 @@ func (c *committer) commit(pubs []publication, try int) bool {
 			break
 		}
 		for i := range pubs {
-			if c.b.route(&pubs[i], &c.result) != nil {
-				pubs[i].routed = false // its exchange was deleted since it was published: there is no queue any more
-			}
+			pubs[i].bad = c.b.route(&pubs[i], &c.result)
 		}
 		c.build(pubs)
 		c.sequence++
@@ -198,12 +196,17 @@ func (c *committer) tell(pubs []publication) {
 		}
 		p.mu.Unlock()
 	}
+	for i := range pubs {
+		if e := pubs[i].bad; e != nil {
+			pubs[i].port.raise(e)
+		}
+	}
 }
 
 // tellOne tells of the first publication, and with it of those that follow and were stored, too. p.mu is held.
 func (p *port) tellOne(pubs []publication, failed []error) int {
 	first := &pubs[0]
-	if p.closed != nil {
+	if p.closed != nil || first.bad != nil {
 		return 1
 	}
 	if first.mandatory && !first.routed {
@@ -223,7 +226,7 @@ func (p *port) tellOne(pubs []publication, failed []error) int {
 		return 1
 	}
 	n := 1
-	for n < len(pubs) && pubs[n].port == p && pubs[n].confirm && failed[n] == nil && !(pubs[n].mandatory && !pubs[n].routed) {
+	for n < len(pubs) && pubs[n].port == p && pubs[n].confirm && failed[n] == nil && pubs[n].bad == nil && !(pubs[n].mandatory && !pubs[n].routed) {
 		n++
 	}
 	// All earlier numbers have been answered: multiple says no more than that.

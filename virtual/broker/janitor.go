@@ -84,9 +84,15 @@ func (b *Broker) clean() {
 			b.janitor.stop()
 		}
 	}()
+	// Queues that others delete are theirs to remove from the store. Those they did not, since they died in between, are
+	// looked for a while later.
+	later := time.NewTimer(time.Hour)
+	defer later.Stop()
 	for {
 		select {
 		case <-b.cleaning:
+			later.Reset(2 * b.o.Lease)
+		case <-later.C:
 		case <-b.ctx.Done():
 			return
 		}
@@ -192,7 +198,9 @@ func (b *Broker) dropOrphans(ctx context.Context) error {
 	for _, ref := range refs {
 		maker, _, _ := strings.Cut(ref.Incarnation, ".")
 		b.top.mu.RLock()
-		orphan := b.top.live[ref.Incarnation] == nil && !strings.HasPrefix(ref.Name, "!") && (!alive[maker] || b.top.dead[ref])
+		died, seen := b.top.dead[ref]
+		orphan := b.top.live[ref.Incarnation] == nil && !strings.HasPrefix(ref.Name, "!") &&
+			(!alive[maker] && !seen || seen && time.Since(died) > b.o.Lease)
 		b.top.mu.RUnlock()
 		if !orphan {
 			continue

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -68,6 +69,9 @@ func (p *port) Call(ctx context.Context, m channel.Method) (channel.Reply, error
 	case e.Code == channel.InternalError: // the store did not answer: nothing is closed
 	default:
 		p.raise(e)
+		if noWait(m) {
+			return channel.Reply{}, nil // told by the closing, as by a server
+		}
 	}
 	if ctx.Err() != nil && (!isAMQP || e.Code == channel.InternalError) {
 		return channel.Reply{}, ctx.Err()
@@ -174,22 +178,27 @@ func (p *port) raise(e *channel.Error) {
 	p.fail(e)
 }
 
-// fail closes the channel for an error. What it leaves behind is cleaned up in the background.
+// fail closes the channel for an error. Its messages are on their way back when the user hears of it; its consumers
+// are ended in the background.
 func (p *port) fail(why *channel.Error) {
 	left, first := p.end(why)
 	if !first {
 		return
 	}
-	p.b.spawn(func() { _ = left.cleanUp(p.b.ctx) })
+	left.requeue()
+	p.tellClosed(why)
+	p.b.spawn(func() { _ = left.unregister(p.b.ctx) })
 }
 
 // drop is fail for a connection that ends: with the broker gone, nothing is cleaned up.
 func (p *port) drop(why *channel.Error) {
-	left, first := p.end(why)
-	if !first || p.b.ctx.Err() != nil {
+	if p.b.ctx.Err() == nil {
+		p.fail(why)
 		return
 	}
-	p.b.spawn(func() { _ = left.cleanUp(p.b.ctx) })
+	if _, first := p.end(why); first {
+		p.tellClosed(why)
+	}
 }
 
 // finish closes the channel within ctx, having stored what was published and settled.
@@ -199,10 +208,10 @@ func (p *port) finish(ctx context.Context, why *channel.Error) error {
 	if !first {
 		return nil
 	}
-	if err := left.cleanUp(ctx); err != nil {
-		return err
-	}
-	return flushed
+	left.requeue()
+	err := errors.Join(flushed, p.b.settler.flush(ctx), left.unregister(ctx))
+	p.tellClosed(why)
+	return err
 }
 
 // Close closes the channel.
@@ -221,7 +230,8 @@ type leftover struct {
 	unacked   []entry
 }
 
-// end closes the channel for its user, at once.
+// end closes the channel: no call gets through any more, and the sink hears nothing but its Closed, which the caller
+// gives it by tellClosed.
 func (p *port) end(why *channel.Error) (left leftover, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -240,21 +250,29 @@ func (p *port) end(why *channel.Error) (left leftover, first bool) {
 	p.consumers = map[string]*consumer{}
 	left.unacked = p.unacked.takeAll()
 	p.count, p.bytes, p.tx = 0, 0, nil
-	p.sink.Closed(why)
-	p.conn.forget(p)
 	return left, true
 }
 
-// cleanUp requeues first and ends the consumers then, so that who takes over gets in order what they had.
-func (l leftover) cleanUp(ctx context.Context) error {
-	b := l.p.b
+func (p *port) tellClosed(why *channel.Error) {
+	p.mu.Lock()
+	p.sink.Closed(why)
+	p.mu.Unlock()
+	p.conn.forget(p)
+}
+
+// requeue gives the messages back, before the consumers end: so who takes over gets in order what they had.
+func (l leftover) requeue() {
 	for _, c := range l.consumers {
 		c.pump.remove(c)
 	}
-	b.giveBack(l.unacked)
-	err := b.settler.flush(ctx)
+	l.p.b.giveBack(l.unacked)
+}
+
+// unregister ends the consumers for the other processes.
+func (l leftover) unregister(ctx context.Context) error {
+	err := l.p.b.settler.flush(ctx)
 	for _, c := range l.consumers {
-		if e := b.unregister(ctx, c); e != nil && err == nil {
+		if e := l.p.b.unregister(ctx, c); err == nil {
 			err = e
 		}
 	}

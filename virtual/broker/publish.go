@@ -34,7 +34,8 @@ type publication struct {
 	guards []virtual.Revision
 	routed bool // to a queue
 
-	tooLarge error // the store would not take it: refused without asking
+	bad      *channel.Error // its exchange was deleted after it was accepted: the channel closes
+	tooLarge error          // the store would not take it: refused without asking
 }
 
 // target is one copy of a message. q is nil for the engine's own queues.

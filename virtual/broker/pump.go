@@ -118,9 +118,10 @@ func (p *pump) wake() {
 	}
 }
 
-// fed is called when consumers got room: it wakes the pump if it had stopped for want of it.
+// fed is called when consumers got room: it wakes the pump if it had stopped for want of it, or if others leave messages
+// for what is recorded of its room.
 func (p *pump) fed() {
-	if p.starved.Load() {
+	if p.starved.Load() || p.q.ranked.Load() {
 		p.wake()
 	}
 }
@@ -251,6 +252,23 @@ func (p *pump) reserve() int {
 	return total
 }
 
+// rooms parts the reserved room by priority where other processes have consumers of other priorities.
+func (p *pump) rooms() []virtual.Room {
+	if !p.q.ranked.Load() || !p.b.traits.Ranked {
+		return nil
+	}
+	var rooms []virtual.Room
+	for i := range p.turns {
+		t := &p.turns[i]
+		if n := len(rooms); n > 0 && rooms[n-1].Priority == t.c.priority {
+			rooms[n-1].Room += t.room
+			continue
+		}
+		rooms = append(rooms, virtual.Room{Priority: t.c.priority, Room: t.room})
+	}
+	return rooms
+}
+
 // active returns the queue's single active consumer if it is one of ours, and we may rely on that.
 func (p *pump) active(cs []*consumer) *consumer {
 	if !p.b.locksHold() {
@@ -314,7 +332,7 @@ func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.
 			Need: p.b.needs(p.q),
 		}
 		if park {
-			r.Park, r.Fence = p.b.waiter, p.fence()
+			r.Park, r.Fence, r.Rooms = p.b.waiter, p.fence(), p.rooms()
 		}
 		sent := time.Now()
 		taken, _, err = p.b.store.Get(ctx, r, buf)

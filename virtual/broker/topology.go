@@ -3,6 +3,8 @@ package broker
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/dashi-mq/dashi/channel"
 	"github.com/dashi-mq/dashi/exchange"
@@ -22,7 +24,7 @@ type topology struct {
 	bySource  map[string]map[string]struct{} // exchange: keys of bindings
 	byDest    map[string]map[string]struct{} // "q/" or "x/" + name: keys of bindings
 	janitor   string                         // the session that is
-	dead      map[virtual.QueueRef]bool      // queues that were seen to go, until the janitor removed them from the store
+	dead      map[virtual.QueueRef]time.Time // queues that were seen to go, and when, until the janitor removed them from the store
 }
 
 type exchangeState struct {
@@ -47,7 +49,8 @@ type queueState struct {
 	session   string // an exclusive queue goes with it
 	used      uint64 // revision of its use record; 0: never had a consumer
 	consumers map[string]*consumerState
-	local     int // consumers of this process
+	local     int         // consumers of this process
+	ranked    atomic.Bool // the consumers differ in priority
 }
 
 type consumerState struct {
@@ -71,7 +74,7 @@ func (t *topology) clear() {
 	t.bindings = map[string]bindingRecord{}
 	t.bySource = map[string]map[string]struct{}{}
 	t.byDest = map[string]map[string]struct{}{}
-	t.dead = map[virtual.QueueRef]bool{}
+	t.dead = map[virtual.QueueRef]time.Time{}
 }
 
 // first returns the consumer registered first, or nil: the active one of a single-active queue.
@@ -233,7 +236,7 @@ func (t *topology) applyQueue(name string, r virtual.Record, e *effects) {
 		delete(t.live, old.ref.Incarnation)
 		t.routes.RemoveQueue(name)
 		e.gone = append(e.gone, old)
-		t.dead[old.ref] = true
+		t.dead[old.ref] = time.Now()
 		e.work = true
 	}
 	if r.Deleted {
@@ -341,6 +344,11 @@ func (t *topology) applyConsumer(r virtual.Record, e *effects, session string) {
 		}
 	}
 	q.node.Local.Store(q.local > 0)
+	first, ranked := q.first(), false
+	for _, c := range q.consumers {
+		ranked = ranked || c.rec.Priority != first.rec.Priority
+	}
+	q.ranked.Store(ranked)
 }
 
 // queue returns the queue of a name, or the error of a method that must not touch it: 404, or 405 when it is
