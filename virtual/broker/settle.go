@@ -13,6 +13,11 @@ type settleItem struct {
 	virtual.Settlement
 	from *tenure
 	dead *death // instead of an Ack: the message is dead-lettered
+
+	// A message that comes back frees its consumer's window only when it is there: the consumer is to get it before
+	// what stands behind it.
+	back *consumer
+	size int
 }
 
 // settler batches the answers of all channels.
@@ -57,6 +62,7 @@ func (s *settler) settle(items []settleItem, try int) bool {
 		it := &items[i]
 		if it.dead != nil {
 			b.bury(b.ctx, []death{*it.dead})
+			it.free()
 			continue
 		}
 		// On a later try a stale receipt may be the work of the first, whose answer was lost.
@@ -80,6 +86,23 @@ func (s *settler) answered(it *settleItem, stale bool) {
 	}
 	if it.Kind == virtual.Requeue && q.limit != nil {
 		s.b.trim(s.b.ctx, q)
+	}
+	it.free()
+}
+
+// free gives the window of a message that came back to its consumer.
+func (it *settleItem) free() {
+	if it.back == nil {
+		return
+	}
+	p := it.back.port
+	p.mu.Lock()
+	it.back.answered(it.size)
+	shared := p.global > 0 || p.globalSize > 0
+	p.mu.Unlock()
+	it.back.pump.fed()
+	if shared {
+		p.feedAll()
 	}
 }
 
@@ -130,10 +153,13 @@ func (p *port) collect(s channel.Settle, es []entry) ([]entry, error) {
 		p.tx.answer(p, s)
 		return nil, nil
 	}
+	back := comesBack(s.Kind)
 	if !s.Multiple {
 		es = append(es, *first)
 		p.unacked.drop(s.Tag)
-		p.release(&es[0])
+		if !back {
+			p.release(&es[0])
+		}
 		return es, nil
 	}
 	p.unacked.each(s.Tag, func(tag uint64, e *entry) {
@@ -142,10 +168,14 @@ func (p *port) collect(s channel.Settle, es []entry) ([]entry, error) {
 		}
 		es = append(es, *e)
 		p.unacked.drop(tag)
-		p.release(&es[len(es)-1])
+		if !back {
+			p.release(&es[len(es)-1])
+		}
 	})
 	return es, nil
 }
+
+func comesBack(k channel.SettleKind) bool { return k == channel.Requeue || k == channel.GiveBack }
 
 // release takes an entry out of the windows. p.mu is held.
 func (p *port) release(e *entry) {
@@ -174,6 +204,9 @@ func (p *port) feed(es []entry) {
 // answer sends an answer on its way.
 func (b *Broker) answer(e *entry, kind channel.SettleKind) {
 	it := settleItem{Settlement: e.settlement(virtual.Ack), from: e.from}
+	if comesBack(kind) {
+		it.back, it.size = e.consumer, int(e.size)
+	}
 	switch kind {
 	case channel.Requeue:
 		it.Kind = virtual.Requeue
@@ -252,11 +285,9 @@ func (p *port) recover(_ context.Context, m *channel.Recover) error {
 		if !e.inTx {
 			es = append(es, *e)
 			p.unacked.drop(tag)
-			p.release(&es[len(es)-1])
 		}
 	})
 	p.mu.Unlock()
 	p.b.giveBack(es)
-	p.feed(es)
 	return nil
 }
