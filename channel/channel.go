@@ -17,6 +17,7 @@ type Channel struct {
 	err  atomic.Pointer[Error] // the first error; ErrClosed after our own Close
 
 	confirms confirms // guarded by its own lock
+	scratch  Publish  // of publish, under the call lock: the port does not keep it
 
 	mu        sync.Mutex // guards what follows; never held while the port is called
 	consumers map[string]*consumer

@@ -32,9 +32,12 @@ func (ch *Channel) publish(ctx context.Context, exchange, key string, msg *Publi
 	if err != nil {
 		return nil, err
 	}
-	p := Publish{Exchange: exchange, Key: key, Publishing: *msg}
+	p := &ch.scratch
+	p.Exchange, p.Key, p.Publishing = exchange, key, *msg
 	p.Headers = CloneTable(p.Headers)
-	if err := ch.port.Publish(ctx, &p); err != nil {
+	err = ch.port.Publish(ctx, p)
+	p.Body, p.Headers = nil, nil // not to be kept alive from here
+	if err != nil {
 		ch.confirms.withdraw()
 		if e := ch.err.Load(); e != nil && e != ErrClosed {
 			return nil, e

@@ -17,6 +17,7 @@ type registry struct {
 	log      []*record // in order of revision; one that has changed since stands further on, too
 	sessions map[string]*session
 	ended    map[string]int64 // sessions that were, and when they ended
+	nextEnd  int64            // no session ends before
 	forgot   uint64           // tombstones up to this revision may be gone
 	changed  chan struct{}    // closed at the next change; nil: nobody waits
 }
@@ -32,7 +33,7 @@ type session struct {
 }
 
 func newRegistry() registry {
-	return registry{records: map[string]*record{}, sessions: map[string]*session{}, ended: map[string]int64{}}
+	return registry{records: map[string]*record{}, sessions: map[string]*session{}, ended: map[string]int64{}, nextEnd: never}
 }
 
 // guard compares revisions of records; 0 is a record that does not exist.
@@ -162,9 +163,16 @@ func (g *registry) compact(now int64) {
 
 // endSessions ends those whose time is over.
 func (p *Place) endSessions(now int64) {
-	for name, s := range p.registry.sessions {
+	g := &p.registry
+	if now < g.nextEnd {
+		return
+	}
+	g.nextEnd = never
+	for name, s := range g.sessions {
 		if s.deadline <= now {
 			p.endSession(name, now)
+		} else {
+			g.nextEnd = min(g.nextEnd, s.deadline)
 		}
 	}
 }
@@ -260,6 +268,7 @@ func (s *Store) KeepAlive(ctx context.Context, name string, ttl time.Duration) e
 		g.announce() // who waits must wake at this session's end, too
 	}
 	ss.deadline = now + int64(ttl)
+	g.nextEnd = min(g.nextEnd, ss.deadline)
 	return nil
 }
 

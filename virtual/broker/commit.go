@@ -12,7 +12,7 @@ import (
 // committer brings publications to the store in batches. One request is in flight at a time, so the order of every
 // channel survives retries.
 type committer struct {
-	combiner[publication]
+	combiner[*publication]
 	producer string
 	sequence uint64
 
@@ -31,13 +31,13 @@ const maxPending = 4096
 
 func newCommitter(b *Broker) *committer {
 	c := &committer{producer: newName()}
-	c.combiner = combiner[publication]{b: b, run: c.commit, inline: b.traits.InFlight == 0, batch: batchLimit, bound: maxPending}
+	c.combiner = combiner[*publication]{b: b, run: c.commit, inline: b.traits.InFlight == 0, batch: batchLimit, bound: maxPending}
 	return c
 }
 
 // commit stores a batch and tells the channels. While the store does not answer it is tried again under the same number;
 // after too many tries it is given up, and its number is never used again, so that it cannot be stored later by mistake.
-func (c *committer) commit(pubs []publication, try int) bool {
+func (c *committer) commit(pubs []*publication, try int) bool {
 	if try == 0 {
 		c.build(pubs)
 		c.sequence++
@@ -49,7 +49,7 @@ func (c *committer) commit(pubs []publication, try int) bool {
 			break
 		}
 		for i := range pubs {
-			pubs[i].bad = c.b.route(&pubs[i], &c.result)
+			pubs[i].bad = c.b.route(pubs[i], &c.result)
 		}
 		c.build(pubs)
 		c.sequence++
@@ -68,14 +68,17 @@ func (c *committer) commit(pubs []publication, try int) bool {
 	c.tell(pubs)
 	clear(c.messages)
 	clear(c.failed)
+	for _, p := range pubs {
+		p.free()
+	}
 	return true
 }
 
 // build lists the messages, guards and limits of a batch.
-func (c *committer) build(pubs []publication) {
+func (c *committer) build(pubs []*publication) {
 	c.messages, c.owner, c.guards, c.limits = c.messages[:0], c.owner[:0], c.guards[:0], c.limits[:0]
 	for i := range pubs {
-		p := &pubs[i]
+		p := pubs[i]
 		c.guard(p.guard)
 		for _, g := range p.guards {
 			c.guard(g)
@@ -133,7 +136,7 @@ func (c *committer) put() (err error) {
 }
 
 // judge decides what became of each publication.
-func (c *committer) judge(pubs []publication, err error) {
+func (c *committer) judge(pubs []*publication, err error) {
 	c.failed = slices.Grow(c.failed[:0], len(pubs))[:len(pubs)]
 	for i := range pubs {
 		c.failed[i] = pubs[i].tooLarge
@@ -156,8 +159,8 @@ func (c *committer) judge(pubs []publication, err error) {
 }
 
 // refused dead-letters what a queue at its limit did not take, if it is of that kind.
-func (c *committer) refused(pubs []publication, i int, m *virtual.Message) {
-	p := &pubs[i]
+func (c *committer) refused(pubs []*publication, i int, m *virtual.Message) {
+	p := pubs[i]
 	for _, t := range append([]target{p.first}, p.more...) {
 		if t.m == m && t.q != nil && t.q.args.rejectDLX && t.q.args.hasDLX {
 			c.b.bury(c.b.ctx, []death{{taken: virtual.Taken{Message: m, Attempt: 1}, q: t.q, reason: reasonMaxLen}})
@@ -187,7 +190,7 @@ func (b *Broker) evictions(evicted []virtual.Taken) []death {
 }
 
 // tell gives the channels their returns and confirms, in the order of publishing.
-func (c *committer) tell(pubs []publication) {
+func (c *committer) tell(pubs []*publication) {
 	for i := 0; i < len(pubs); {
 		p := pubs[i].port
 		p.mu.Lock()
@@ -204,8 +207,8 @@ func (c *committer) tell(pubs []publication) {
 }
 
 // tellOne tells of the first publication, and with it of those that follow and were stored, too. p.mu is held.
-func (p *port) tellOne(pubs []publication, failed []error) int {
-	first := &pubs[0]
+func (p *port) tellOne(pubs []*publication, failed []error) int {
+	first := pubs[0]
 	if p.closed != nil || first.bad != nil {
 		return 1
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,16 @@ type publication struct {
 	tooLarge error          // the store would not take it: refused without asking
 }
 
+// publications are used again: they hold no more than where a message goes.
+var publications = sync.Pool{New: func() any { return new(publication) }}
+
+// free makes the publication ready for another message.
+func (pub *publication) free() {
+	clear(pub.more)
+	*pub = publication{more: pub.more[:0], guards: pub.guards[:0], cc: pub.cc[:0]}
+	publications.Put(pub)
+}
+
 // target is one copy of a message. q is nil for the engine's own queues.
 type target struct {
 	m *virtual.Message
@@ -55,17 +66,18 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	pub := publication{port: p, mandatory: m.Mandatory}
-	if err := p.accept(m, &pub); err != nil {
+	pub := publications.Get().(*publication)
+	pub.port, pub.mandatory = p, m.Mandatory
+	if err := p.accept(m, pub); err != nil {
 		p.raise(err)
 		return nil
 	}
 	pub.tooLarge = p.b.tooLarge(pub.content)
 	if p.tx == nil {
-		if err := p.b.routeFresh(ctx, &pub, &p.result); err != nil {
+		if err := p.b.routeFresh(ctx, pub, &p.result); err != nil {
 			return p.refuse(ctx, err)
 		}
-	} else if err := p.checkExchange(ctx, &pub); err != nil {
+	} else if err := p.checkExchange(ctx, pub); err != nil {
 		return p.refuse(ctx, err)
 	}
 	p.mu.Lock()

@@ -10,7 +10,7 @@ import (
 
 // transaction is what a channel did since tx.select or the last commit or rollback.
 type transaction struct {
-	publications []publication
+	publications []*publication
 	answers      []txAnswer
 }
 
@@ -95,7 +95,7 @@ func (p *port) txCommit(ctx context.Context) error {
 		p.release(&es[i])
 	}
 	for i := range tx.publications {
-		if pub := &tx.publications[i]; pub.mandatory && !pub.routed {
+		if pub := tx.publications[i]; pub.mandatory && !pub.routed {
 			p.sink.Return(returned(pub))
 		}
 	}
@@ -176,7 +176,7 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 // txRequest makes the request of a commit on the present view; settled has the index in es of each settlement.
 func (b *Broker) txRequest(tx *transaction, es []entry, p *port, stale map[int]bool, gone map[virtual.QueueRef]bool) (r virtual.ApplyRequest, settled []int) {
 	for i := range tx.publications {
-		pub := &tx.publications[i]
+		pub := tx.publications[i]
 		if b.route(pub, &p.result) != nil {
 			pub.routed = false // its exchange was deleted since
 		}
