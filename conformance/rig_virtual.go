@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -189,7 +190,7 @@ func (r *virtualRig) Plant(ctx context.Context, queue string, payload []byte) er
 	}
 	for _, ref := range refs {
 		if ref.Name == queue {
-			m := &virtual.Message{Queue: ref, ID: virtual.ID{1}, Payload: virtual.Bytes(payload)}
+			m := &virtual.Message{Queue: ref, ID: virtual.ID([]byte(rand.Text()[:16])), Payload: virtual.Bytes(payload)}
 			return s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{m}})
 		}
 	}

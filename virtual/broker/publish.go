@@ -73,11 +73,8 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 		return nil
 	}
 	pub.tooLarge = p.b.tooLarge(pub.content)
-	if p.tx == nil {
-		if err := p.b.routeFresh(ctx, pub, &p.result); err != nil {
-			return p.refuse(ctx, err)
-		}
-	} else if err := p.checkExchange(ctx, pub); err != nil {
+	// In a transaction, too: an unknown exchange fails at once. The commit routes again.
+	if err := p.b.routeFresh(ctx, pub, &p.result); err != nil {
 		return p.refuse(ctx, err)
 	}
 	p.mu.Lock()
@@ -294,11 +291,6 @@ func (b *Broker) newID() (id virtual.ID) {
 	copy(id[:8], processIDs.process[:])
 	binary.BigEndian.PutUint64(id[8:], processIDs.count.Add(1))
 	return id
-}
-
-// checkExchange refuses at once what a transaction could never commit.
-func (p *port) checkExchange(ctx context.Context, pub *publication) error {
-	return p.b.routeFresh(ctx, pub, &p.result)
 }
 
 func (p *port) confirmSelect() error {
