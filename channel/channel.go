@@ -22,7 +22,7 @@ type Channel struct {
 	mu        sync.Mutex // guards what follows; never held while the port is called
 	consumers map[string]*consumer
 
-	goroutines sync.WaitGroup // of chan consumers
+	goroutines crew // of chan consumers
 	closes     notifier[*Error]
 	returns    notifier[Return]
 	cancels    notifier[string]
@@ -57,7 +57,7 @@ func (ch *Channel) Close(ctx context.Context) error {
 			return err
 		}
 	}
-	ch.goroutines.Wait()
+	ch.goroutines.join()
 	return nil
 }
 

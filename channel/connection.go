@@ -111,7 +111,7 @@ func (c *Connection) Close(ctx context.Context) error {
 	err := c.t.Close(ctx)
 	<-c.done
 	for _, ch := range open {
-		ch.goroutines.Wait()
+		ch.goroutines.join()
 	}
 	if err != nil {
 		return fmt.Errorf("connection.close: %w", err)

@@ -119,8 +119,8 @@ func (ch *Channel) start(ctx context.Context, queue string, o ConsumeOptions, as
 		}
 		return nil, err
 	}
-	if asChan {
-		ch.goroutines.Go(func() { c.forward(ctx) })
+	if asChan && !ch.goroutines.start(func() { c.forward(ctx) }) {
+		return nil, ch.closedError(ErrClosed, "basic.consume")
 	}
 	return c, nil
 }
@@ -245,7 +245,7 @@ func (c *consumer) refuse(ds []Delivery) {
 	for i := range ds {
 		tags[i] = ds[i].DeliveryTag
 	}
-	c.ch.goroutines.Go(func() {
+	c.ch.goroutines.start(func() {
 		for _, tag := range tags {
 			_ = c.ch.settle(Settle{Tag: tag, Kind: GiveBack, Method: "basic.nack"})
 		}
