@@ -78,7 +78,7 @@ func Scheme(rawURL string) (string, error) {
 
 // Redact returns the URL with everything that may be a password replaced by "xxxxx". It works on malformed URLs too.
 func Redact(rawURL string) string {
-	if u, err := url.Parse(rawURL); err == nil {
+	if u, err := url.Parse(rawURL); err == nil && u.Opaque == "" {
 		if q := u.Query(); len(q) > 0 {
 			for k := range q {
 				if l := strings.ToLower(k); strings.Contains(l, "pass") || strings.Contains(l, "secret") || strings.Contains(l, "token") {
