@@ -54,11 +54,9 @@ func (c *conn) Topology(ctx context.Context) (*channel.Topology, error) {
 		}
 		t.Queues[i].Ready = n
 		if p := b.pumpOf(q.ref); p != nil {
-			p.getting.Lock()
-			if p.tenure != nil {
-				t.Queues[i].Unacked = int(p.tenure.held.Load())
+			if from := p.tenure.Load(); from != nil {
+				t.Queues[i].Unacked = int(from.held.Load())
 			}
-			p.getting.Unlock()
 		}
 	}
 	slices.SortFunc(t.Exchanges, func(a, b channel.ExchangeInfo) int { return cmp.Compare(a.Name, b.Name) })

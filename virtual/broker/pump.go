@@ -32,17 +32,17 @@ type pump struct {
 	starved atomic.Bool // the consumers had no room when the pump last looked
 	gone    atomic.Bool // the queue is no more
 
-	started atomic.Uint64 // steps begun
-	looking atomic.Bool   // somebody waits for a step
+	tenure  atomic.Pointer[tenure] // changed under getting; read by the renewer, who must not wait for a Get
+	started atomic.Uint64          // steps begun
+	looking atomic.Bool            // somebody waits for a step
 
 	mu        sync.Mutex // guards looks, and writing consumers
 	looks     []look
 	consumers atomic.Value // []*consumer, by priority, then in order of registration; never changed in place
 
 	getting sync.Mutex // held during a Get: there is one in flight per holder; guards what follows
-	tenure  *tenure
-	repeat  bool      // the answer to the last Get was lost
-	parked  time.Time // when the Get was sent that left us waiting; zero: we are not
+	repeat  bool       // the answer to the last Get was lost
+	parked  time.Time  // when the Get was sent that left us waiting; zero: we are not
 
 	// Of the goroutine alone.
 	buf   []virtual.Taken
@@ -320,10 +320,11 @@ func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.
 		buf = p.buf[:0]
 	}
 	for try := 0; ; {
-		if p.tenure == nil || p.tenure.lost.Load() {
-			p.tenure, p.repeat = &tenure{pump: p, holder: p.b.holderName()}, false
+		if from = p.tenure.Load(); from == nil || from.lost.Load() {
+			from = &tenure{pump: p, holder: p.b.holderName()}
+			p.tenure.Store(from)
+			p.repeat = false
 		}
-		from = p.tenure
 		if !p.repeat {
 			from.take++
 		}
@@ -537,9 +538,7 @@ func (b *Broker) renew() {
 func (b *Broker) renewAll() bool {
 	byHolder := map[string][]*tenure{}
 	for _, p := range b.allPumps() {
-		p.getting.Lock()
-		t := p.tenure
-		p.getting.Unlock()
+		t := p.tenure.Load()
 		if t != nil && !t.lost.Load() && t.held.Load() > 0 {
 			byHolder[t.holder] = append(byHolder[t.holder], t)
 		}
