@@ -108,12 +108,13 @@ func (c *Connection) Close(ctx context.Context) error {
 			ch.giveBackUnseen()
 		}
 	}
+	lost := c.err.Load() != nil // then there is nobody to say goodbye to
 	err := c.t.Close(ctx)
 	<-c.done
 	for _, ch := range open {
 		ch.goroutines.join()
 	}
-	if err != nil {
+	if err != nil && !lost {
 		return fmt.Errorf("connection.close: %w", err)
 	}
 	return nil

@@ -63,7 +63,7 @@ func Dial(ctx context.Context, rawURL string, cfg Config) (*Connection, error) {
 func Scheme(rawURL string) (string, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok || scheme == "" {
-		return "", fmt.Errorf("%q is not a URL: want scheme://...", Redact(rawURL))
+		return "", fmt.Errorf("%q is not a URL: no scheme before ://", Redact(rawURL))
 	}
 	if _, err := url.Parse(rawURL); err != nil {
 		// The parser's message may quote the user part, so only its reason is kept.

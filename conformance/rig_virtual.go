@@ -66,7 +66,6 @@ type virtualRig struct {
 
 	mu        sync.Mutex
 	processes [2]*virtualProcess
-	traits    *virtual.Traits
 }
 
 // virtualProcess is what one process has open: a broker for each set of options, all behind one gate.

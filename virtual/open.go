@@ -42,7 +42,7 @@ func Registered() []string {
 func Open(ctx context.Context, url string) (Store, error) {
 	scheme, _, ok := strings.Cut(url, "://")
 	if !ok {
-		return nil, fmt.Errorf("open store: not a URL: want scheme://...")
+		return nil, fmt.Errorf("open store: not a URL: no scheme before ://")
 	}
 	openersMu.RLock()
 	o := openers[scheme]

@@ -47,6 +47,8 @@ rabbitmq_env() {
 	export RABBITMQ_NODENAME=dashi@localhost
 	export RABBITMQ_NODE_PORT=$PORT RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_DIST_PORT=$((PORT + 1))
 	export ERL_EPMD_PORT=$((PORT + 2)) ERL_EPMD_ADDRESS=127.0.0.1
+	# An Erlang program that finds no epmd starts one, which would outlive it: ours is started by us alone.
+	export ERL_AFLAGS='-start_epmd false'
 	export RABBITMQ_MNESIA_BASE=$HOME/mnesia RABBITMQ_LOG_BASE=$HOME/log
 	export RABBITMQ_CONFIG_FILE=$HOME/rabbitmq RABBITMQ_ENABLED_PLUGINS_FILE=$HOME/enabled_plugins
 	export RABBITMQ_SCHEMA_DIR=$HOME/schema RABBITMQ_GENERATED_CONFIG_DIR=$HOME/schema

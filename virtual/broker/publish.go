@@ -26,7 +26,6 @@ type publication struct {
 	content   *content.Message
 	cc        []string // further keys, of the headers CC and BCC
 	ttl       int64    // ms, of the expiration property; -1: none
-	delay     time.Duration
 
 	// Where it goes, made by route. The first target is kept apart, since most messages have one.
 	first  target

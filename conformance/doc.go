@@ -1,0 +1,30 @@
+// Package conformance proves stores and transports: it holds the suites that anyone can run on their own.
+//
+// # The store suite
+//
+// RunStore checks the contract of package virtual on a store: the five methods, then every trait and capability that the
+// store claims. What it does not claim is printed as "no".
+//
+//	func TestStore(t *testing.T) {
+//		conformance.RunStore(t, conformance.StoreConfig{Open: func(t conformance.T) func() (virtual.Store, error) {
+//			dir := t.TempDir()                                                 // one place ...
+//			return func() (virtual.Store, error) { return mystore.Open(dir) } // ... and a new handle for each process
+//		}})
+//	}
+//
+// # The channel suite
+//
+// RunChannel checks what a channel must do, row by row of docs/semantics.md, one subtest each, on a Rig: a place where two
+// processes run. VirtualOne, VirtualTwo and VirtualFive make rigs of a store, Native one of a real AMQP server. What
+// one process declares and publishes the other consumes.
+//
+// # Outside go test
+//
+// CheckStore and CheckChannel run the same checks with a runner of their own and return a Report: it can be written as
+// JSON and as Markdown.
+//
+// # Trust
+//
+// A check earns trust by failing. The tests of this package run wrong transports and broken stores, each wrong in one
+// way, and require that the check named for it fails.
+package conformance
