@@ -47,18 +47,21 @@ func (ch *Channel) publish(ctx context.Context, exchange, key string, msg *Publi
 	return c, nil
 }
 
+// shortFields names the short strings of a publish, as checkPublish goes through them.
+var shortFields = [...]string{
+	"exchange", "routing key", "content type", "content encoding", "correlation id", "reply-to", "expiration", "message id", "type", "user id", "app id",
+}
+
 // checkPublish refuses what cannot be encoded. Ranges and the like are the broker's to judge.
 func checkPublish(exchange, key string, m *Publishing) error {
 	const op = "basic.publish"
-	for _, f := range [...]struct{ what, s string }{
-		{"exchange", exchange}, {"routing key", key}, {"content type", m.ContentType}, {"content encoding", m.ContentEncoding},
-		{"correlation id", m.CorrelationId}, {"reply-to", m.ReplyTo}, {"expiration", m.Expiration}, {"message id", m.MessageId},
-		{"type", m.Type}, {"user id", m.UserId}, {"app id", m.AppId},
+	for i, f := range [...]string{
+		exchange, key, m.ContentType, m.ContentEncoding, m.CorrelationId, m.ReplyTo, m.Expiration, m.MessageId, m.Type, m.UserId, m.AppId,
 	} {
-		if f.s == "" {
+		if f == "" {
 			continue
 		}
-		if err := checkShort(f.what, f.s); err != nil {
+		if err := checkShort(shortFields[i], f); err != nil {
 			return invalid(op, "%v", err)
 		}
 	}

@@ -37,15 +37,15 @@ func newRegistry() registry {
 }
 
 // guard compares revisions of records; 0 is a record that does not exist.
-func (p *Place) guard(g []virtual.Revision) error {
+func (p *Place) guard(g []virtual.Revision, now int64) error {
 	if len(g) == 0 {
 		return nil
 	}
-	p.endSessions(p.now())
+	p.endSessions(now)
 	var differ []virtual.Revision
 	for _, r := range g {
-		if now := p.registry.revision(r.Key); now != r.Rev {
-			differ = append(differ, virtual.Revision{Key: r.Key, Rev: now})
+		if is := p.registry.revision(r.Key); is != r.Rev {
+			differ = append(differ, virtual.Revision{Key: r.Key, Rev: is})
 		}
 	}
 	if differ != nil {
@@ -265,6 +265,9 @@ func (s *Store) KeepAlive(ctx context.Context, name string, ttl time.Duration) e
 	if ss == nil {
 		ss = &session{keys: map[string]struct{}{}}
 		g.sessions[name] = ss
+		ss.deadline = never
+	}
+	if now+int64(ttl) < ss.deadline {
 		g.announce() // who waits must wake at this session's end, too
 	}
 	ss.deadline = now + int64(ttl)

@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -43,8 +43,7 @@ type Message struct {
 	BCC           []string
 	channel.Publishing
 
-	once    sync.Once
-	encoded []byte
+	encoded atomic.Pointer[[]byte]
 }
 
 // Size returns the size of the body in bytes: what queue limits count.
@@ -52,8 +51,12 @@ func (m *Message) Size() int { return len(m.Body) }
 
 // Bytes returns the encoded message.
 func (m *Message) Bytes() []byte {
-	m.once.Do(func() { m.encoded = m.encode() })
-	return m.encoded
+	if b := m.encoded.Load(); b != nil {
+		return *b
+	}
+	b := m.encode() // by two callers at once, perhaps, to the same bytes
+	m.encoded.Store(&b)
+	return b
 }
 
 func (m *Message) encode() []byte {
@@ -156,6 +159,6 @@ func Decode(b []byte) (*Message, error) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrForeign, len(b))
 	}
 	m.Body = d.b
-	m.once.Do(func() { m.encoded = b })
+	m.encoded.Store(&b)
 	return m, nil
 }

@@ -44,7 +44,9 @@ var publications = sync.Pool{New: func() any { return new(publication) }}
 // free makes the publication ready for another message.
 func (pub *publication) free() {
 	clear(pub.more)
-	*pub = publication{more: pub.more[:0], guards: pub.guards[:0], cc: pub.cc[:0]}
+	pub.more, pub.guards, pub.cc = pub.more[:0], pub.guards[:0], pub.cc[:0]
+	pub.port, pub.content, pub.first = nil, nil, target{}
+	pub.number, pub.confirm, pub.bad, pub.tooLarge = 0, false, nil, nil
 	publications.Put(pub)
 }
 
