@@ -112,6 +112,9 @@ func options(rawURL string) (o broker.Options, storeURL string, err error) {
 		if *d, err = time.ParseDuration(q.Get(name)); err != nil {
 			return o, "", fmt.Errorf("option %s=%q is not a duration such as 10s", name, q.Get(name))
 		}
+		if *d <= 0 && name != "consumer_timeout" {
+			return o, "", fmt.Errorf("option %s=%q is not above 0", name, q.Get(name))
+		}
 		q.Del(name)
 	}
 	if q.Has("channel_max") {

@@ -114,6 +114,7 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 	b.committer = newCommitter(b)
 	b.settler = newSettler(b)
 	if err := b.start(ctx); err != nil {
+		_ = b.leave(context.WithoutCancel(ctx)) // best effort: the session ends by itself
 		b.stop()
 		return nil, err
 	}
