@@ -256,6 +256,33 @@ func pick(b bool, yes, no string) string {
 	return no
 }
 
+// NoAnswer reports whether a method was asked for with no-wait: its success is not told.
+func NoAnswer(m Method) bool {
+	switch m := m.(type) {
+	case *ExchangeDeclare:
+		return m.NoWait
+	case *ExchangeDelete:
+		return m.NoWait
+	case *ExchangeBind:
+		return m.NoWait
+	case *QueueDeclare:
+		return m.NoWait
+	case *QueueBind:
+		return m.NoWait
+	case *QueueDelete:
+		return m.NoWait
+	case *QueuePurge:
+		return m.NoWait
+	case *Consume:
+		return m.NoWait
+	case *Cancel:
+		return m.NoWait
+	case *ConfirmSelect:
+		return m.NoWait
+	}
+	return false
+}
+
 // MethodName returns the specification's name of a method, such as "queue.declare".
 func MethodName(m Method) string { return m.method() }
 

@@ -52,7 +52,9 @@ func offers[C any](s virtual.Store) bool {
 	return ok
 }
 
-func pass(ctx context.Context, _ virtual.Call, next func(context.Context) error) error { return next(ctx) }
+func pass(ctx context.Context, _ virtual.Call, next func(context.Context) error) error {
+	return next(ctx)
+}
 
 func TestAsSeesWhatAStoreHasThroughEveryWrapper(t *testing.T) {
 	all := []string{"Registry", "Holders", "Notifier", "Expirer", "Peeker", "Bounded", "Atomic", "Namespace", "Health"}

@@ -17,7 +17,7 @@ func (p *port) Call(ctx context.Context, m channel.Method) (channel.Reply, error
 		return channel.Reply{}, &channel.Error{Code: channel.SyntaxError, Op: op, Text: "arguments: " + err.Error()}
 	}
 	var reply channel.Reply
-	err = p.exchange(ctx, op, !noWait(m), func() error {
+	err = p.exchange(ctx, op, !channel.NoAnswer(m), func() error {
 		if m, ok := m.(*channel.Consume); ok {
 			return p.consume(m, args, &reply)
 		}
@@ -26,7 +26,7 @@ func (p *port) Call(ctx context.Context, m channel.Method) (channel.Reply, error
 			return p.failed(err, op)
 		}
 		r.Method = m
-		if !noWait(m) {
+		if !channel.NoAnswer(m) {
 			p.catchUp()
 			p.tell(func() { p.sink.Reply(r) })
 		}
@@ -37,32 +37,6 @@ func (p *port) Call(ctx context.Context, m channel.Method) (channel.Reply, error
 		return channel.Reply{}, err
 	}
 	return reply, nil
-}
-
-func noWait(m channel.Method) bool {
-	switch m := m.(type) {
-	case *channel.ExchangeDeclare:
-		return m.NoWait
-	case *channel.ExchangeDelete:
-		return m.NoWait
-	case *channel.ExchangeBind:
-		return m.NoWait
-	case *channel.QueueDeclare:
-		return m.NoWait
-	case *channel.QueueDelete:
-		return m.NoWait
-	case *channel.QueueBind:
-		return m.NoWait
-	case *channel.QueuePurge:
-		return m.NoWait
-	case *channel.Consume:
-		return m.NoWait
-	case *channel.Cancel:
-		return m.NoWait
-	case *channel.ConfirmSelect:
-		return m.NoWait
-	}
-	return false
 }
 
 func (p *port) call(m channel.Method, args amqp091.Table) (r channel.Reply, err error) {

@@ -69,7 +69,7 @@ func (p *port) Call(ctx context.Context, m channel.Method) (channel.Reply, error
 	case e.Code == channel.InternalError: // the store did not answer: nothing is closed
 	default:
 		p.raise(e)
-		if noWait(m) {
+		if channel.NoAnswer(m) {
 			return channel.Reply{}, nil // told by the closing, as by a server
 		}
 	}
@@ -129,36 +129,10 @@ func (p *port) call(ctx context.Context, m channel.Method) (r channel.Reply, err
 		return channel.Reply{}, err
 	}
 	r.Method = m
-	if !told && !noWait(m) {
+	if !told && !channel.NoAnswer(m) {
 		p.reply(r)
 	}
 	return r, nil
-}
-
-func noWait(m channel.Method) bool {
-	switch m := m.(type) {
-	case *channel.ExchangeDeclare:
-		return m.NoWait
-	case *channel.ExchangeDelete:
-		return m.NoWait
-	case *channel.ExchangeBind:
-		return m.NoWait
-	case *channel.QueueDeclare:
-		return m.NoWait
-	case *channel.QueueBind:
-		return m.NoWait
-	case *channel.QueueDelete:
-		return m.NoWait
-	case *channel.QueuePurge:
-		return m.NoWait
-	case *channel.Consume:
-		return m.NoWait
-	case *channel.Cancel:
-		return m.NoWait
-	case *channel.ConfirmSelect:
-		return m.NoWait
-	}
-	return false
 }
 
 func (p *port) reply(r channel.Reply) {
