@@ -209,6 +209,10 @@ type consumer struct {
 	quit    chan struct{} // closed when that goroutine is to stop and give back
 	wake    chan struct{}
 
+	// Of the reader alone. Grants are given in halves of a batch: they tell the transport when to fetch more.
+	taken int // and not yet granted
+	step  int
+
 	mu      sync.Mutex
 	pending []Delivery // not yet taken by the reader
 	held    []Delivery // taken by the reader, not yet seen by the application
@@ -279,11 +283,13 @@ func (c *consumer) next(ctx context.Context, empty []Delivery) ([]Delivery, erro
 			batch := c.pending
 			c.pending, c.held = empty, batch
 			c.mu.Unlock()
-			c.ch.port.Grant(c.tag, n)
+			c.grant()
+			c.step = max(1, n/2)
 			return batch, nil
 		}
 		over, cause, stopped := c.over, c.cause, c.stopped
 		c.mu.Unlock()
+		c.grant()
 		if over {
 			return nil, cause
 		}
@@ -299,14 +305,26 @@ func (c *consumer) next(ctx context.Context, empty []Delivery) ([]Delivery, erro
 	}
 }
 
+// grant tells the transport how much the application has taken since the last time.
+func (c *consumer) grant() {
+	if c.taken > 0 {
+		c.ch.port.Grant(c.tag, c.taken)
+		c.taken = 0
+	}
+}
+
 // hand takes the first of the held deliveries for the application; false when all were given back.
 func (c *consumer) hand() bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.stopped {
+		c.mu.Unlock()
 		return false
 	}
 	c.held = c.held[1:]
+	c.mu.Unlock()
+	if c.taken++; c.taken >= c.step {
+		c.grant()
+	}
 	return true
 }
 

@@ -39,7 +39,7 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 			return append(evicted, m.evicted...), m.err
 		}
 	}
-	if err := p.guard(r.Guard); err != nil {
+	if err := p.guard(r.Guard, now); err != nil {
 		return evicted, err
 	}
 	failed := p.refusals(&r, now, &w)
@@ -54,7 +54,9 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 			if l := limitOf(r.Limits, m.Queue); l != nil {
 				evicted = q.trim(l, now, evicted)
 			}
-			q.wake(now, &w)
+			if m.Delay <= 0 {
+				q.wake(now, &w)
+			}
 			q.noteHead(now)
 		}
 	}

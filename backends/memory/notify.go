@@ -88,9 +88,7 @@ func (q *queue) wake(now int64, w *wakes) {
 			q.wakeOne(x, now, w)
 		}
 	}
-	if len(q.getters) > 0 {
-		q.wakeGetters()
-	}
+	q.wakeGetters()
 }
 
 // wakeOthers tells those that a Get has left something for.
@@ -109,6 +107,7 @@ func (q *queue) wakeOne(x *waiting, now int64, w *wakes) {
 	}
 }
 
+// wakeGetters has every Get that waits look again.
 func (q *queue) wakeGetters() {
 	for _, g := range q.getters {
 		close(g)

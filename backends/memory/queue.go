@@ -2,6 +2,7 @@ package memory
 
 import (
 	"container/heap"
+	"maps"
 	"math"
 
 	"github.com/dashi-mq/dashi/virtual"
@@ -48,6 +49,7 @@ type holder struct {
 	name     string
 	deadline int64
 	take     uint64 // last Take seen
+	closed   uint64 // last Take said again: its original takes nothing, even if it waits
 	n        int
 	head     *entry
 	tail     *entry
@@ -176,6 +178,7 @@ type queue struct {
 	delayed  byTime
 	loose    byTime // leases without a holder
 	holders  map[string]*holder
+	lost     map[string]int64 // holders that were, and when they lost their lease
 	waiting  []waiting
 	getters  []chan struct{} // Gets with Wait
 	slab     []entry
@@ -257,11 +260,11 @@ func (q *queue) unready(e *entry) {
 func (q *queue) lend(e *entry, now int64) virtual.Taken {
 	e.attempt++
 	e.state = held
-	if e.attempt == 1 {
+	if e.first.e == nil {
 		e.first.e = e
 		e.lease = &e.first
 	} else {
-		e.lease = &lease{e}
+		e.lease = &lease{e} // the attempt may be 1 again, after a Return
 	}
 	return q.taken(e, now)
 }
@@ -322,6 +325,7 @@ func (q *queue) sweep(now int64, w *wakes) {
 				q.putBack(e)
 			}
 			delete(q.holders, name)
+			q.lose(name, now)
 		default:
 			due = min(due, h.deadline)
 		}
@@ -336,9 +340,23 @@ func (q *queue) sweep(now int64, w *wakes) {
 	}
 }
 
-// schedule notes that something becomes due at that time.
+// lose remembers that the name of a holder is never to be used again.
+func (q *queue) lose(name string, now int64) {
+	if q.lost == nil {
+		q.lost = map[string]int64{}
+	}
+	if len(q.lost) >= 1024 {
+		maps.DeleteFunc(q.lost, func(_ string, at int64) bool { return now-at > forget })
+	}
+	q.lost[name] = now
+}
+
+// schedule notes that something becomes due at that time, and tells Gets that wait for longer.
 func (q *queue) schedule(at int64) {
-	q.sweepDue = min(q.sweepDue, at)
+	if at < q.sweepDue {
+		q.sweepDue = at
+		q.wakeGetters()
+	}
 	q.p.schedule(&q.p.due, q, at)
 }
 

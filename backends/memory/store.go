@@ -42,7 +42,7 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 			return append(evicted, m.evicted...), m.err
 		}
 	}
-	if err := p.guard(r.Guard); err != nil {
+	if err := p.guard(r.Guard, now); err != nil {
 		return evicted, err
 	}
 	var failed *virtual.BatchError
@@ -67,7 +67,9 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 		} else {
 			q.append(m, now)
 		}
-		q.wake(now, &w)
+		if m.Delay <= 0 {
+			q.wake(now, &w)
+		}
 		q.noteHead(now)
 	}
 	if len(r.Messages) == 0 {
@@ -149,7 +151,7 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 	p := s.p
 	before := len(buf)
 	until := never
-	for {
+	for waited := false; ; waited = true {
 		var w wakes
 		p.mu.Lock()
 		now := p.now()
@@ -160,17 +162,17 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 		var res virtual.GetResult
 		if err == nil {
 			q.sweep(now, &w)
-			buf, err = q.get(r, now, buf, &w)
+			buf, err = q.get(r, waited, now, buf, &w)
 			res = virtual.GetResult{NextIn: q.nextIn(now), Ready: q.nready}
 		}
-		if err != nil || len(buf) > before || r.Wait <= 0 || r.Max <= 0 || now >= until {
+		if err != nil || len(buf) > before || r.Wait <= 0 || r.Max <= 0 || r.Again || now >= until {
 			p.mu.Unlock()
 			w.fire()
 			return buf, res, err
 		}
 		woken := make(chan struct{})
 		q.getters = append(q.getters, woken)
-		next := min(until, p.due.next())
+		next := min(until, q.sweepDue)
 		p.mu.Unlock()
 		w.fire()
 		again := s.sleep(ctx, next, now, woken)
@@ -183,14 +185,24 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 	}
 }
 
+// nextIn returns when something becomes ready by itself. Holders are looked at only where a Get has to wait.
 func (q *queue) nextIn(now int64) time.Duration {
-	if due := q.delayed.next(); due != never {
-		return duration(max(1, due-now))
+	due := min(q.delayed.next(), q.loose.next())
+	if q.nready == 0 {
+		for _, h := range q.holders {
+			if h.n > 0 {
+				due = min(due, h.deadline)
+			}
+		}
 	}
-	return 0
+	if due == never {
+		return 0
+	}
+	return duration(max(1, due-now))
 }
 
-func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken, w *wakes) ([]virtual.Taken, error) {
+// get takes what is ready now. waited says that the same Get has looked before.
+func (q *queue) get(r virtual.GetRequest, waited bool, now int64, buf []virtual.Taken, w *wakes) ([]virtual.Taken, error) {
 	if r.Fence != 0 {
 		if r.Fence < q.fence {
 			return buf, virtual.ErrFence
@@ -208,15 +220,13 @@ func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken, w *wak
 	if r.Holder != "" {
 		var done bool
 		var err error
-		if h, done, err = q.hold(r, now); err != nil {
+		if h, done, err = q.hold(r, waited, now); err != nil {
 			return buf, err
 		}
-		if done || r.Again {
-			for e := h.head; e != nil && r.Again; e = e.next {
-				if e.take == r.Take {
-					buf = append(buf, q.taken(e, now))
-				}
-			}
+		if r.Again {
+			return q.again(r, h, now, buf, w), nil
+		}
+		if done {
 			return buf, nil
 		}
 	}
@@ -268,11 +278,29 @@ func (q *queue) get(r virtual.GetRequest, now int64, buf []virtual.Taken, w *wak
 	return buf, nil
 }
 
+// again hands out what a Take took and, where that is less than it could have been, records the waiter; what is ready
+// by then has woken nobody, so that he is told at once.
+func (q *queue) again(r virtual.GetRequest, h *holder, now int64, buf []virtual.Taken, w *wakes) []virtual.Taken {
+	n := len(buf)
+	for e := h.head; e != nil; e = e.next {
+		if e.take == r.Take {
+			buf = append(buf, q.taken(e, now))
+		}
+	}
+	if r.Park != "" {
+		q.park(&r, len(buf)-n)
+		if q.nready > 0 {
+			q.wake(now, w)
+		}
+	}
+	return buf
+}
+
 // hold returns the holder of a Get, made by its first Take. done says that this Take was answered before.
-func (q *queue) hold(r virtual.GetRequest, now int64) (h *holder, done bool, err error) {
+func (q *queue) hold(r virtual.GetRequest, waited bool, now int64) (h *holder, done bool, err error) {
 	h = q.holders[r.Holder]
 	if h == nil {
-		if r.Take != 1 {
+		if _, lost := q.lost[r.Holder]; lost || waited || r.Take != 1 {
 			return nil, false, virtual.ErrHolder
 		}
 		h = &holder{name: r.Holder}
@@ -283,8 +311,15 @@ func (q *queue) hold(r virtual.GetRequest, now int64) (h *holder, done bool, err
 	}
 	h.used = now
 	h.deadline = max(h.deadline, now+int64(r.Lease))
-	done = r.Take <= h.take
+	if waited {
+		done = r.Take < h.take || r.Take <= h.closed
+	} else {
+		done = r.Take <= h.take
+	}
 	h.take = max(h.take, r.Take)
+	if r.Again {
+		h.closed = max(h.closed, r.Take)
+	}
 	return h, done, nil
 }
 
@@ -327,7 +362,10 @@ func (s *Store) Settle(ctx context.Context, all []virtual.Settlement) error {
 	p.mu.Lock()
 	defer w.fire()
 	defer p.mu.Unlock()
-	now := p.now()
+	var now int64 // an Ack needs no clock, and a lease that merely ran out may still be acked
+	if slices.ContainsFunc(all, func(st virtual.Settlement) bool { return st.Kind != virtual.Ack }) {
+		now = p.now()
+	}
 	var failed *virtual.BatchError
 	var q *queue
 	for i := range all {
@@ -472,7 +510,9 @@ func (s *Store) Expire(ctx context.Context, r virtual.ExpireRequest, buf []virtu
 		if r.Queue != (virtual.QueueRef{}) {
 			next = never
 			if q := p.queues[r.Queue]; q != nil {
+				p.expiring.remove(q)
 				buf = q.expire(r, now, before, buf)
+				q.noteHead(now)
 				next = q.expiry(now)
 			}
 		} else {

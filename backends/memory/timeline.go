@@ -71,7 +71,7 @@ func (p *Place) schedule(t *timeline, q *queue, at int64) {
 	} else {
 		heap.Fix(t, s.index)
 	}
-	if at < first && p.tick != nil {
+	if (at < first || t == &p.expiring) && p.tick != nil { // an Expire may wait for one queue
 		close(p.tick)
 		p.tick = nil
 	}

@@ -52,6 +52,7 @@ func samples() map[string]*Message {
 		"body":          {Exchange: "amq.topic", Key: "a.b.c", Publishing: channel.Publishing{Body: []byte("hello")}},
 		"full":          {Exchange: "exchange é", Key: "key", Publishing: full()},
 		"empty-headers": {Key: long, Publishing: channel.Publishing{Headers: channel.Table{}, Body: []byte{0}}},
+		"bcc":           {Exchange: "x", Key: "k", BCC: []string{"b1", "", "é"}, Publishing: channel.Publishing{Body: []byte("body")}},
 		"empty-user":    {Publishing: channel.Publishing{UserIdSet: true}},
 	}
 }
@@ -108,7 +109,7 @@ func same(t *testing.T, got, want *Message) {
 	if len(g.Body) == 0 && len(w.Body) == 0 {
 		g.Body, w.Body = nil, nil
 	}
-	if got.Exchange != want.Exchange || got.Key != want.Key || !reflect.DeepEqual(g, w) {
+	if got.Exchange != want.Exchange || got.Key != want.Key || !slices.Equal(got.BCC, want.BCC) || !reflect.DeepEqual(g, w) {
 		t.Errorf("got  %q %q %+v\nwant %q %q %+v", got.Exchange, got.Key, g, want.Exchange, want.Key, w)
 	}
 }
@@ -250,24 +251,27 @@ func TestErrorsShowNoBody(t *testing.T) {
 	}
 }
 
-func TestMessagesAreEncodedOnce(t *testing.T) {
+func TestEncodingIsKeptAndTheSameForAllWhoAskAtOnce(t *testing.T) {
 	m := &Message{Publishing: full()}
-	done := make(chan *byte, 8)
-	for range cap(done) {
-		go func() { done <- &m.Bytes()[0] }()
+	all := make(chan []byte, 8)
+	for range cap(all) {
+		go func() { all <- m.Bytes() }()
 	}
-	first := <-done
-	for range cap(done) - 1 {
-		if p := <-done; p != first {
-			t.Fatal("a message was encoded more than once")
+	first := <-all
+	for range cap(all) - 1 {
+		if b := <-all; !bytes.Equal(b, first) {
+			t.Fatalf("two who asked at once have %x and %x", first, b)
 		}
+	}
+	b := m.Bytes()
+	if &m.Bytes()[0] != &b[0] {
+		t.Error("a message that was encoded is encoded anew")
+	}
+	if d := decode(t, b); &d.Bytes()[0] != &b[0] {
+		t.Error("a message that was decoded is encoded anew")
 	}
 	if m.Size() != len(m.Body) {
 		t.Errorf("Size is %d, want that of the body, %d", m.Size(), len(m.Body))
-	}
-	b := m.Bytes()
-	if d := decode(t, b); &d.Bytes()[0] != &b[0] {
-		t.Error("a message that was decoded is encoded anew")
 	}
 }
 
@@ -284,7 +288,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		again := &Message{Exchange: m.Exchange, Key: m.Key, Publishing: m.Publishing}
+		again := &Message{Exchange: m.Exchange, Key: m.Key, BCC: m.BCC, Publishing: m.Publishing}
 		d, err := Decode(again.Bytes())
 		if err != nil {
 			t.Fatalf("what was decoded does not decode when it is encoded: %v", err)

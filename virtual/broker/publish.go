@@ -62,6 +62,27 @@ type stored struct {
 	message virtual.Message
 }
 
+// smallBody is the size of bodies that share the allocation of their message.
+const smallBody = 256
+
+type storedSmall struct {
+	stored
+	body [smallBody]byte
+}
+
+// newStored returns room for a message and a copy of its body, or the body itself where that may be kept.
+func newStored(body []byte, keep bool) (*stored, []byte) {
+	switch {
+	case keep || len(body) == 0:
+		return new(stored), body
+	case len(body) <= smallBody:
+		s := new(storedSmall)
+		n := copy(s.body[:], body)
+		return &s.stored, s.body[:n:n]
+	}
+	return new(stored), bytes.Clone(body)
+}
+
 // Publish takes a message.
 func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	if err := ctx.Err(); err != nil {
@@ -138,13 +159,10 @@ func (p *port) accept(m *channel.Publish, pub *publication) *channel.Error {
 		}
 		pub.ttl = n
 	}
-	s := &stored{}
+	s, body := newStored(m.Body, m.NoCopy)
 	c := &s.content
 	c.Exchange, c.Key, c.Publishing = m.Exchange, m.Key, m.Publishing
-	c.Mandatory, c.NoCopy = false, false
-	if !m.NoCopy {
-		c.Body = bytes.Clone(m.Body)
-	}
+	c.Mandatory, c.NoCopy, c.Body = false, false, body
 	pub.content, pub.first.m = c, &s.message
 	if len(m.Headers) > 0 {
 		return carbonCopies(op, pub)

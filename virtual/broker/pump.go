@@ -404,6 +404,7 @@ func (p *pump) handOver(taken []virtual.Taken, from *tenure) {
 	case len(taken) == 0:
 		return
 	case len(p.turns) == 1 && len(taken) <= p.turns[0].room:
+		p.last = p.turns[0].c
 		p.deliver(&p.turns[0], taken, from)
 		return
 	}

@@ -186,17 +186,23 @@ func (p *port) release(e *entry) {
 
 // feed wakes the pumps that may have stopped for want of the room that es have made.
 func (p *port) feed(es []entry) {
+	if len(es) == 0 {
+		return
+	}
 	p.mu.Lock()
 	shared := p.global > 0 || p.globalSize > 0
+	hungry := len(es) > 1 || es[0].consumer != nil && es[0].consumer.hungry()
 	p.mu.Unlock()
-	if shared {
+	switch {
+	case shared:
 		p.feedAll()
-	}
-	var last *pump
-	for i := range es {
-		if c := es[i].consumer; c != nil && c.pump != last {
-			last = c.pump
-			last.fed()
+	case hungry:
+		var last *pump
+		for i := range es {
+			if c := es[i].consumer; c != nil && c.pump != last {
+				last = c.pump
+				last.fed()
+			}
 		}
 	}
 }

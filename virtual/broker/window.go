@@ -56,6 +56,16 @@ func (c *consumer) room() int {
 	return max(0, n)
 }
 
+// hungry reports whether a message is worth fetching for the consumer at once. While its application still has messages
+// to take, the pump may wait until half of the window is free, and fetch many together. port.mu is held.
+func (c *consumer) hungry() bool {
+	window := c.prefetch
+	if window == 0 || c.credit > 0 && c.credit < window {
+		window = c.credit
+	}
+	return c.waiting == 0 || 2*c.room() >= window
+}
+
 // reserve promises the pump room for up to most messages.
 func (c *consumer) reserve(most int) int {
 	c.port.mu.Lock()
