@@ -87,7 +87,11 @@ func Redact(rawURL string) string {
 			}
 			u.RawQuery = q.Encode()
 		}
-		return u.Redacted()
+		s, scheme := u.Redacted(), u.Scheme+":"
+		if s == scheme || strings.HasPrefix(s, scheme+"?") {
+			s = scheme + "//" + s[len(scheme):] // an empty authority is a part of the name: memory://
+		}
+		return s
 	}
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {

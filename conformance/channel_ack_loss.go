@@ -91,12 +91,16 @@ func ak10(e *Env) {
 	events := sub.Connection().NotifyEvents(make(chan channel.Event, 16))
 	s := sub.consume(q, channel.ConsumeOptions{})
 	ds := s.gets("1", "2")
+	s.cancel() // or it would get what the other one requeues
 	e.must(rig.Freeze(1), "freeze")
+	if e.rig.Name() == "one" { // nobody else is there: the process sleeps past its lease, and past its session
+		e.pause(4 * e.lease())
+		e.must(rig.Thaw(1), "thaw")
+	}
 	other := e.open(0).consume(q, channel.ConsumeOptions{})
 	lost := other.gets("1", "2") // after the lease
 	e.redelivered(true, lost...)
 	e.must(rig.Thaw(1), "thaw")
-	s.cancel() // or it would get what the other one requeues
 	// No error on the channel, no effect on the other holder.
 	e.must(ds[0].Ack(false), "ack after the lease was lost")
 	err := ds[1].AckWait(e.ctx)

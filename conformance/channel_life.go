@@ -179,6 +179,10 @@ func lc02(e *Env) {
 func lc03(e *Env) {
 	pub := e.open(0)
 	q := pub.queue(channel.QueueOptions{Durable: true})
+	e.conn(1) // process 1 has its own goroutines, too
+	if !e.rig.Virtual() {
+		e.pause(e.unit(1))
+	}
 	before := moduleGoroutines()
 
 	// What was published is stored, what was acked is acked, what is unanswered or unseen goes back.

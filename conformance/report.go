@@ -12,7 +12,7 @@ type Result string
 const (
 	Pass    Result = "pass"
 	Fail    Result = "fail"
-	Refused Result = "refuse"
+	Refused Result = "refused"
 	Skipped Result = "skip"
 )
 
@@ -20,7 +20,7 @@ const (
 type RowResult struct {
 	ID     string `json:"id"`
 	Result Result `json:"result"`
-	Reason string `json:"reason,omitempty"`
+	Reason string `json:"reason"`
 
 	notes []string
 }

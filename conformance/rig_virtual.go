@@ -208,10 +208,6 @@ func (r *virtualRig) Lacks(n Need) (string, bool) {
 		}
 	case Logins:
 		return "a virtual transport has no logins: its store has", true
-	case Freezes:
-		if r.name == "one" {
-			return "both processes are one: frozen, there is nobody else", true
-		}
 	case Notice:
 		if !r.offers(func(s virtual.Store) bool { _, ok := virtual.As[virtual.Notifier](s); return ok }) {
 			return "the store has no notice: consumers poll", true

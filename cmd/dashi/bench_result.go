@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
+
+	"github.com/dashi-mq/dashi/channel"
 )
 
 // benchResult is the one line of JSON, with the fields of the other benchmarks that it is compared with.
@@ -71,7 +73,7 @@ func (r *benchResult) fill(b *bench) {
 	r.AllocsPerMsg, r.BytesPerMsg = round3(float64(u.allocs)/n), round1(float64(u.bytes)/n)
 	r.Duplicates = b.duplicates
 	r.Params = map[string]any{
-		"url": address(c.URL), "producers": c.Producers, "consumers": c.Consumers, "persistent": c.Persistent, "confirm_window": c.Confirm,
+		"url": channel.Redact(c.URL), "producers": c.Producers, "consumers": c.Consumers, "persistent": c.Persistent, "confirm_window": c.Confirm,
 		"ack": c.Ack, "ack_every": c.AckEvery, "prefetch": c.Prefetch, "rate": c.Rate, "exchange": c.Exchange, "drain": c.Drain,
 	}
 	if b.args != nil {
@@ -139,7 +141,7 @@ func (r *benchResult) write(w io.Writer, c *benchCmd, b *bench) error {
 		return err
 	}
 	fmt.Fprintf(w, "%s of %s through %s: %s exchange, %s, %s, prefetch %d, ack %s", plural(c.N, "message"), sized(int64(c.Body)),
-		address(c.URL), c.Exchange, plural(int64(c.Producers), "producer"), plural(int64(c.Consumers), "consumer"), c.Prefetch, c.Ack)
+		channel.Redact(c.URL), c.Exchange, plural(int64(c.Producers), "producer"), plural(int64(c.Consumers), "consumer"), c.Prefetch, c.Ack)
 	if c.Confirm > 0 {
 		fmt.Fprintf(w, ", confirms")
 	}

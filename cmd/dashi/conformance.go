@@ -68,7 +68,7 @@ func (c *conformanceCmd) Run(ctx context.Context, s streams) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return unusable("conformance: %s cannot be used with rig %s: %w", address(c.URL), cfg.RigName, err)
+		return unusable("conformance: %s cannot be used with rig %s: %w", channel.Redact(c.URL), cfg.RigName, err)
 	}
 	rows := s.out
 	if c.JSON == "-" || c.Markdown == "-" {
@@ -80,10 +80,10 @@ func (c *conformanceCmd) Run(ctx context.Context, s streams) error {
 			cut[r.ID] = true
 			return
 		}
-		fmt.Fprintln(rows, strings.TrimRight(fmt.Sprintf("%-7s %s  %s", resultName(r.Result), r.ID, indented(r.Reason)), " "))
+		fmt.Fprintln(rows, strings.TrimRight(fmt.Sprintf("%-7s %s  %s", string(r.Result), r.ID, indented(r.Reason)), " "))
 	}
 	report := conformance.CheckChannel(ctx, *cfg)
-	report.URL = address(c.URL)
+	report.URL = channel.Redact(c.URL)
 	interrupted(report, cut)
 	fmt.Fprintf(rows, "%s\n", report.Summary())
 	if err := c.write(s.out, report); err != nil {
@@ -165,37 +165,8 @@ func interrupted(r *conformance.Report, cut map[string]bool) {
 	}
 }
 
-// reportJSON is the report as it is written.
-type reportJSON struct {
-	URL     string    `json:"url"`
-	Rig     string    `json:"rig"`
-	Passed  int       `json:"passed"`
-	Failed  int       `json:"failed"`
-	Refused int       `json:"refused"`
-	Skipped int       `json:"skipped"`
-	Total   int       `json:"total"`
-	Rows    []rowJSON `json:"rows"`
-}
-
-type rowJSON struct {
-	ID     string `json:"id"`
-	Result string `json:"result"`
-	Reason string `json:"reason"`
-}
-
-func resultName(r conformance.Result) string {
-	if r == conformance.Refused {
-		return "refused"
-	}
-	return string(r)
-}
-
 func (c *conformanceCmd) write(out io.Writer, r *conformance.Report) error {
-	j := reportJSON{r.URL, r.Rig, r.Passed, r.Failed, r.Refused, r.Skipped, r.Total, []rowJSON{}}
-	for _, row := range r.Rows {
-		j.Rows = append(j.Rows, rowJSON{row.ID, resultName(row.Result), row.Reason})
-	}
-	text, err := json.MarshalIndent(j, "", "  ")
+	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}

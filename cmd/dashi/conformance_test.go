@@ -27,11 +27,11 @@ func TestConformanceReportsItsRows(t *testing.T) {
 		}
 		d := json.NewDecoder(strings.NewReader(string(text)))
 		d.DisallowUnknownFields()
-		var report reportJSON
+		var report conformance.Report
 		if err := d.Decode(&report); err != nil {
 			t.Fatal(err)
 		}
-		if report.URL != "memory://" || report.Rig != rig || report.Passed != 9 || report.Total != 9 || len(report.Rows) != 9 || report.Rows[0] != (rowJSON{"EX-01", "pass", ""}) {
+		if report.URL != "memory://" || report.Rig != rig || report.Passed != 9 || report.Total != 9 || len(report.Rows) != 9 || report.Rows[0].ID != "EX-01" || report.Rows[0].Result != conformance.Pass {
 			t.Errorf("%s", text)
 		}
 		for _, field := range []string{"url", "rig", "passed", "failed", "refused", "skipped", "total", "rows", "id", "result", "reason"} {
@@ -47,7 +47,7 @@ func TestConformanceReportsItsRows(t *testing.T) {
 
 func TestConformanceOnStandardOutput(t *testing.T) {
 	r := runDashi(t.Context(), nil, "conformance", "memory://", "--run", "EX-01", "--json", "-")
-	var report reportJSON
+	var report conformance.Report
 	if err := json.Unmarshal([]byte(r.out), &report); err != nil || report.Total != 1 || r.code != exitOK {
 		t.Errorf("%d, %v:\n%s", r.code, err, r.out)
 	}
@@ -91,7 +91,7 @@ func TestRowsThatWereCutShortAreNoFailures(t *testing.T) {
 func TestResultsAreNamedAsDocumented(t *testing.T) {
 	var names []string
 	for _, r := range []conformance.Result{conformance.Pass, conformance.Fail, conformance.Refused, conformance.Skipped} {
-		names = append(names, resultName(r))
+		names = append(names, string(r))
 	}
 	if !slices.Equal(names, []string{"pass", "fail", "refused", "skip"}) {
 		t.Errorf("%q", names)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dashi-mq/dashi"
+	"github.com/dashi-mq/dashi/channel"
 )
 
 // demoCmd is "dashi demo".
@@ -56,7 +57,7 @@ func (c *demoCmd) Run(ctx context.Context, s streams) error {
 		return unusable("demo: %w", err)
 	}
 	d := newDemo(conn, newKeyer(name), c.Rate, c.Limit)
-	d.title, d.url = orElse(name, "standard input"), address(c.URL)
+	d.title, d.url = orElse(name, "standard input"), channel.Redact(c.URL)
 	runErr := d.run(ctx, in, s.err)
 	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer stop()

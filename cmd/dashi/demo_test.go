@@ -258,7 +258,7 @@ func TestDemoLeavesNothingBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		if wrong := d.verify(); wrong != nil {
-			t.Errorf("%s: %v", address(url), wrong)
+			t.Errorf("%s: %v", channel.Redact(url), wrong)
 		}
 		leftNothing(t, conn, d.plan)
 	}

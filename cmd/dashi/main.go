@@ -133,16 +133,7 @@ var addresses = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"',]+`)
 // oneLine is an error as a single line in which no URL shows its password, wherever the text came from.
 func oneLine(err error) string {
 	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
-	return addresses.ReplaceAllStringFunc(text, address)
-}
-
-// address is a URL as it may be shown.
-func address(rawURL string) string {
-	shown := channel.Redact(rawURL)
-	if scheme, ok := strings.CutSuffix(shown, ":"); ok && strings.HasPrefix(rawURL, scheme+"://") {
-		return scheme + "://" // an empty authority is a part of the name
-	}
-	return shown
+	return addresses.ReplaceAllStringFunc(text, channel.Redact)
 }
 
 // version is the module's version as Go recorded it, with the commit where it was built in a checkout.

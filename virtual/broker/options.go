@@ -14,9 +14,11 @@ type Options struct {
 	// URL names the store in errors and Info, without a password.
 	URL string
 
-	// Lease is how long messages stay with a process that stopped renewing; 0 means 10 s, or the store's least.
+	// Lease is how long messages stay with a process that stopped renewing; 0 means 10 s, and the least is 30 ms or the
+	// store's own.
 	Lease time.Duration
-	// SessionTTL is how long a process counts as alive that stopped saying so; 0 means 30 s.
+	// SessionTTL is how long a process counts as alive that stopped saying so; 0 means 30 s,
+	// and the least is 30 ms.
 	SessionTTL time.Duration
 	// ConsumerTimeout closes a channel that leaves a delivery unanswered for longer; 0 means 30 minutes, below 0 never.
 	ConsumerTimeout time.Duration
@@ -26,6 +28,9 @@ type Options struct {
 	// Logger gets what an operator may want to know; nil means none.
 	Logger *slog.Logger
 }
+
+// leastTime is the least lease and session TTL: below it a process could not renew in time.
+const leastTime = 30 * time.Millisecond
 
 func (o Options) withDefaults(leaseMin time.Duration) Options {
 	if o.User == "" {
@@ -37,10 +42,11 @@ func (o Options) withDefaults(leaseMin time.Duration) Options {
 	if o.Lease == 0 {
 		o.Lease = 10 * time.Second
 	}
-	o.Lease = max(o.Lease, leaseMin)
+	o.Lease = max(o.Lease, leaseMin, leastTime)
 	if o.SessionTTL == 0 {
 		o.SessionTTL = 30 * time.Second
 	}
+	o.SessionTTL = max(o.SessionTTL, leastTime)
 	if o.ConsumerTimeout == 0 {
 		o.ConsumerTimeout = 30 * time.Minute
 	}
