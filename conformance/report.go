@@ -81,7 +81,7 @@ func (r *Report) Summary() string {
 		ids[k] = append(ids[k], row.ID)
 	}
 	for _, k := range order {
-		fmt.Fprintf(&b, "\n  %-6s %s: %s", k.result, strings.Join(ids[k], " "), k.text)
+		fmt.Fprintf(&b, "\n  %-7s %s: %s", k.result, strings.Join(ids[k], " "), k.text)
 	}
 	return b.String()
 }

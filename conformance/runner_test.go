@@ -72,7 +72,7 @@ func TestReport(t *testing.T) {
 	if r.Total != 5 || r.Passed != 1 || r.Failed != 1 || r.Refused != 1 || r.Skipped != 2 {
 		t.Errorf("counts are %+v", r)
 	}
-	want := "rig one: 1 rows green / 5 rows total, 1 failed, 1 refused, 2 skipped\n  refuse A-3: no order\n  skip   A-4 A-5: beyond"
+	want := "rig one: 1 rows green / 5 rows total, 1 failed, 1 refused, 2 skipped\n  refused A-3: no order\n  skip    A-4 A-5: beyond"
 	if got := r.Summary(); got != want {
 		t.Errorf("the summary is\n%s\nwant\n%s", got, want)
 	}
