@@ -359,12 +359,11 @@ func (c *consumer) iterate(ctx context.Context, yield func(Delivery, error) bool
 				<-c.ch.done
 				return c.ch.Err(), false
 			}
-			d := batch[i]
-			batch[i] = Delivery{}
-			if !yield(d, nil) {
+			if !yield(batch[i], nil) {
 				return nil, true
 			}
 		}
+		clear(batch)
 		spare = batch
 	}
 }
@@ -390,26 +389,25 @@ func (c *consumer) pump(ctx context.Context) error {
 			return cause
 		}
 		for i := range batch {
-			d := batch[i]
 			if !c.hand() {
 				<-c.ch.done
 				return c.ch.Err()
 			}
-			batch[i] = Delivery{}
 			select {
-			case c.out <- d:
+			case c.out <- batch[i]:
 				continue
 			case <-c.quit:
-				c.unhand(d)
+				c.unhand(batch[i])
 				<-c.ch.done
 				return c.ch.Err()
 			case <-c.ch.done:
 				return c.ch.Err()
 			case <-ctx.Done():
-				c.unhand(d)
+				c.unhand(batch[i])
 				return contextErr(ctx, "basic.consume")
 			}
 		}
+		clear(batch)
 		spare = batch
 	}
 }

@@ -51,7 +51,7 @@ func (s *settler) settle(items []settleItem, try int) bool {
 	var err error
 	if len(s.batch) > 0 {
 		err = b.store.Settle(b.ctx, s.batch)
-		if _, told := errors.AsType[*virtual.BatchError](err); err != nil && !told && !errors.Is(err, virtual.ErrClosed) {
+		if err != nil && !told(err) && !errors.Is(err, virtual.ErrClosed) {
 			b.storeFailed(err)
 			s.asked = true
 			return false
@@ -73,6 +73,12 @@ func (s *settler) settle(items []settleItem, try int) bool {
 	clear(s.batch)
 	s.asked = false
 	return true
+}
+
+// told reports whether an error says what became of each item.
+func told(err error) bool {
+	_, ok := errors.AsType[*virtual.BatchError](err)
+	return ok
 }
 
 // answered does what follows an answer that reached the store.
