@@ -31,16 +31,9 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 	defer w.fire()
 	defer p.mu.Unlock()
 	now := p.now()
-	if m := p.marks[r.Producer]; m != nil && r.Producer != "" {
-		switch {
-		case r.Sequence < m.sequence:
-			return evicted, virtual.ErrSequence
-		case r.Sequence == m.sequence:
-			return append(evicted, m.evicted...), m.err
-		}
-	}
-	if err := p.guard(r.Guard, now); err != nil {
-		return evicted, err
+	mk, answered, err := p.admit(&r.PutRequest, now)
+	if answered {
+		return append(evicted, mk.evictions()...), err
 	}
 	failed := p.refusals(&r, now, &w)
 	first := len(evicted)
@@ -60,10 +53,8 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 			q.noteHead(now)
 		}
 	}
-	err := failed.Or()
-	if r.Producer != "" {
-		p.mark(r.PutRequest, err, evicted[first:], now)
-	}
+	err = failed.Or()
+	p.mark(&r.PutRequest, mk, err, evicted[first:], now)
 	return evicted, err
 }
 

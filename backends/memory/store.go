@@ -34,16 +34,9 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 	defer w.fire()
 	defer p.mu.Unlock()
 	now := p.now()
-	if m := p.marks[r.Producer]; m != nil && r.Producer != "" {
-		switch {
-		case r.Sequence < m.sequence:
-			return evicted, virtual.ErrSequence
-		case r.Sequence == m.sequence:
-			return append(evicted, m.evicted...), m.err
-		}
-	}
-	if err := p.guard(r.Guard, now); err != nil {
-		return evicted, err
+	mk, answered, err := p.admit(&r, now)
+	if answered {
+		return append(evicted, mk.evictions()...), err
 	}
 	var failed *virtual.BatchError
 	first := len(evicted)
@@ -81,15 +74,42 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 			}
 		}
 	}
-	err := failed.Or()
-	if r.Producer != "" {
-		p.mark(r, err, evicted[first:], now)
-	}
+	err = failed.Or()
+	p.mark(&r, mk, err, evicted[first:], now)
 	return evicted, err
 }
 
-func (p *Place) mark(r virtual.PutRequest, err error, evicted []virtual.Taken, now int64) {
-	m := p.marks[r.Producer]
+// evictions are those of the outcome that is repeated; a nil mark has none.
+func (m *mark) evictions() []virtual.Taken {
+	if m == nil {
+		return nil
+	}
+	return m.evicted
+}
+
+// admit answers a request that is repeated, behind its producer, or whose guard does not hold; else it returns the
+// producer's mark, if there is one yet.
+func (p *Place) admit(r *virtual.PutRequest, now int64) (m *mark, answered bool, err error) {
+	if r.Producer != "" {
+		m = p.marks[r.Producer]
+	}
+	if m != nil && r.Sequence < m.sequence {
+		return nil, true, virtual.ErrSequence
+	}
+	if m != nil && r.Sequence == m.sequence {
+		return m, true, m.err
+	}
+	if err := p.guard(r.Guard, now); err != nil {
+		return nil, true, err
+	}
+	return m, false, nil
+}
+
+// mark keeps the outcome of a producer's request.
+func (p *Place) mark(r *virtual.PutRequest, m *mark, err error, evicted []virtual.Taken, now int64) {
+	if r.Producer == "" {
+		return
+	}
 	if m == nil {
 		if len(p.marks) >= 1024 {
 			for name, old := range p.marks {

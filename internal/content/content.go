@@ -41,7 +41,10 @@ const (
 type Message struct {
 	Exchange, Key string
 	BCC           []string
-	channel.Publishing
+
+	// The properties: shared by all messages that have none but a delivery mode, which are most. Its Body is not used.
+	*channel.Publishing
+	Body []byte
 
 	encoded atomic.Pointer[[]byte]
 }
@@ -107,9 +110,38 @@ func (m *Message) encode() []byte {
 	return append(b, m.Body...)
 }
 
+// plain are the properties of messages that have none, by delivery mode.
+var plain = [3]channel.Publishing{{}, {DeliveryMode: 1}, {DeliveryMode: 2}}
+
+// Set gives a new message its properties and its body. It keeps body and the headers, and nothing else of p.
+func (m *Message) Set(p *channel.Publishing, body []byte) {
+	m.Body = body
+	if isPlain(p) {
+		m.Publishing = &plain[p.DeliveryMode]
+		return
+	}
+	own := *p
+	own.Body, own.Mandatory, own.Immediate, own.NoCopy = nil, false, false, false
+	m.Publishing = &own
+}
+
+func isPlain(p *channel.Publishing) bool {
+	return p.Headers == nil && int(p.DeliveryMode) < len(plain) && p.Priority == 0 && p.ContentType == "" && p.ContentEncoding == "" &&
+		p.CorrelationId == "" && p.ReplyTo == "" && p.Expiration == "" && p.MessageId == "" && p.Timestamp.IsZero() &&
+		p.Type == "" && p.UserId == "" && !p.UserIdSet && p.AppId == ""
+}
+
+// New returns a message with the properties and the body of p.
+func New(exchange, key string, p channel.Publishing) *Message {
+	m := &Message{Exchange: exchange, Key: key}
+	m.Set(&p, p.Body)
+	return m
+}
+
 // Clone returns a message of the same properties and body, to be changed before it is used.
 func (m *Message) Clone() *Message {
-	return &Message{Exchange: m.Exchange, Key: m.Key, BCC: m.BCC, Publishing: m.Publishing}
+	own := *m.Publishing
+	return &Message{Exchange: m.Exchange, Key: m.Key, BCC: m.BCC, Publishing: &own, Body: m.Body}
 }
 
 // ErrForeign says that bytes are not a message of this format, or a damaged one.
@@ -121,7 +153,7 @@ func Decode(b []byte) (*Message, error) {
 		return nil, ErrForeign
 	}
 	d := decoder{b: b[1:]}
-	m := &Message{}
+	m := &Message{Publishing: new(channel.Publishing)}
 	m.Exchange = d.short()
 	m.Key = d.short()
 	for n := d.uint16(); n > 0 && d.err == nil; n-- {

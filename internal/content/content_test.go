@@ -47,13 +47,15 @@ func full() channel.Publishing {
 
 func samples() map[string]*Message {
 	long := strings.Repeat("k", 255)
+	bcc := New("x", "k", channel.Publishing{Body: []byte("body")})
+	bcc.BCC = []string{"b1", "", "é"}
 	return map[string]*Message{
-		"empty":         {},
-		"body":          {Exchange: "amq.topic", Key: "a.b.c", Publishing: channel.Publishing{Body: []byte("hello")}},
-		"full":          {Exchange: "exchange é", Key: "key", Publishing: full()},
-		"empty-headers": {Key: long, Publishing: channel.Publishing{Headers: channel.Table{}, Body: []byte{0}}},
-		"bcc":           {Exchange: "x", Key: "k", BCC: []string{"b1", "", "é"}, Publishing: channel.Publishing{Body: []byte("body")}},
-		"empty-user":    {Publishing: channel.Publishing{UserIdSet: true}},
+		"empty":         New("", "", channel.Publishing{}),
+		"body":          New("amq.topic", "a.b.c", channel.Publishing{Body: []byte("hello")}),
+		"full":          New("exchange é", "key", full()),
+		"empty-headers": New("", long, channel.Publishing{Headers: channel.Table{}, Body: []byte{0}}),
+		"bcc":           bcc,
+		"empty-user":    New("", "", channel.Publishing{UserIdSet: true}),
 	}
 }
 
@@ -104,11 +106,9 @@ func decode(t *testing.T, b []byte) *Message {
 // same compares messages as a receiver sees them: an empty body may be nil.
 func same(t *testing.T, got, want *Message) {
 	t.Helper()
-	g, w := got.Publishing, want.Publishing
+	g, w := *got.Publishing, *want.Publishing
 	w.UserIdSet = w.UserIdSet || w.UserId != ""
-	if len(g.Body) == 0 && len(w.Body) == 0 {
-		g.Body, w.Body = nil, nil
-	}
+	g.Body, w.Body = append([]byte{}, got.Body...), append([]byte{}, want.Body...)
 	if got.Exchange != want.Exchange || got.Key != want.Key || !slices.Equal(got.BCC, want.BCC) || !reflect.DeepEqual(g, w) {
 		t.Errorf("got  %q %q %+v\nwant %q %q %+v", got.Exchange, got.Key, g, want.Exchange, want.Key, w)
 	}
@@ -125,17 +125,17 @@ func TestEachPropertyComesBackByItself(t *testing.T) {
 		}
 		reflect.ValueOf(&p).Elem().Field(i).Set(all.Field(i))
 		t.Run(f.Name, func(t *testing.T) {
-			m := &Message{Exchange: "x", Key: "k", Publishing: p}
+			m := New("x", "k", p)
 			same(t, decode(t, m.Bytes()), m)
 		})
 	}
 }
 
 func TestHeadersNilAndEmptyAreKeptApart(t *testing.T) {
-	if h := decode(t, (&Message{}).Bytes()).Headers; h != nil {
+	if h := decode(t, New("", "", channel.Publishing{}).Bytes()).Headers; h != nil {
 		t.Errorf("no headers came back as %v", h)
 	}
-	if h := decode(t, (&Message{Publishing: channel.Publishing{Headers: channel.Table{}}}).Bytes()).Headers; h == nil || len(h) != 0 {
+	if h := decode(t, New("", "", channel.Publishing{Headers: channel.Table{}}).Bytes()).Headers; h == nil || len(h) != 0 {
 		t.Errorf("empty headers came back as %v", h)
 	}
 }
@@ -144,14 +144,14 @@ func TestEachFieldTypeComesBack(t *testing.T) {
 	for _, k := range slices.Sorted(maps.Keys(everyType())) {
 		v := everyType()[k]
 		t.Run(fmt.Sprintf("%s as %T", k, v), func(t *testing.T) {
-			m := decode(t, (&Message{Publishing: channel.Publishing{Headers: channel.Table{"v": v}}}).Bytes())
+			m := decode(t, New("", "", channel.Publishing{Headers: channel.Table{"v": v}}).Bytes())
 			if !reflect.DeepEqual(m.Headers["v"], v) {
 				t.Errorf("%#v came back as %#v", v, m.Headers["v"])
 			}
 		})
 	}
 	for _, f := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1), math.SmallestNonzeroFloat64} {
-		h := decode(t, (&Message{Publishing: channel.Publishing{Headers: channel.Table{"d": f, "f": float32(f)}}}).Bytes()).Headers
+		h := decode(t, New("", "", channel.Publishing{Headers: channel.Table{"d": f, "f": float32(f)}}).Bytes()).Headers
 		if math.Float64bits(h["d"].(float64)) != math.Float64bits(f) || math.Float32bits(h["f"].(float32)) != math.Float32bits(float32(f)) {
 			t.Errorf("%v came back as %v and %v", f, h["d"], h["f"])
 		}
@@ -223,7 +223,7 @@ func TestBadJSONTablesAreRefused(t *testing.T) {
 }
 
 func TestDamagedMessagesAreForeign(t *testing.T) {
-	whole := (&Message{Exchange: "x", Key: "k", Publishing: full()}).Bytes()
+	whole := New("x", "k", full()).Bytes()
 	body := len(full().Body)
 	for n := range len(whole) - body { // cut within the header
 		if _, err := Decode(whole[:n]); !errors.Is(err, ErrForeign) {
@@ -239,7 +239,7 @@ func TestDamagedMessagesAreForeign(t *testing.T) {
 	for range maxNesting + 3 {
 		deep = channel.Table{"F": deep}
 	}
-	if _, err := Decode((&Message{Publishing: channel.Publishing{Headers: deep}}).Bytes()); !errors.Is(err, ErrForeign) {
+	if _, err := Decode(New("", "", channel.Publishing{Headers: deep}).Bytes()); !errors.Is(err, ErrForeign) {
 		t.Errorf("tables nested without end: %v", err)
 	}
 }
@@ -252,7 +252,7 @@ func TestErrorsShowNoBody(t *testing.T) {
 }
 
 func TestEncodingIsKeptAndTheSameForAllWhoAskAtOnce(t *testing.T) {
-	m := &Message{Publishing: full()}
+	m := New("", "", full())
 	all := make(chan []byte, 8)
 	for range cap(all) {
 		go func() { all <- m.Bytes() }()
@@ -288,7 +288,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		again := &Message{Exchange: m.Exchange, Key: m.Key, BCC: m.BCC, Publishing: m.Publishing}
+		again := m.Clone()
 		d, err := Decode(again.Bytes())
 		if err != nil {
 			t.Fatalf("what was decoded does not decode when it is encoded: %v", err)
@@ -319,4 +319,22 @@ func FuzzJSON(f *testing.F) {
 			t.Fatalf("%s came back as another table", text)
 		}
 	})
+}
+
+func TestPlainMessagesShareTheirProperties(t *testing.T) {
+	for _, mode := range []uint8{0, channel.Transient, channel.Persistent} {
+		a, b := New("", "q", channel.Publishing{DeliveryMode: mode, Body: []byte("a")}), New("", "q", channel.Publishing{DeliveryMode: mode})
+		if a.Publishing != b.Publishing || a.DeliveryMode != mode {
+			t.Errorf("mode %d is %d, shared: %v", mode, a.DeliveryMode, a.Publishing == b.Publishing)
+		}
+		c := a.Clone()
+		c.Expiration = "1"
+		if a.Expiration != "" || string(c.Body) != "a" {
+			t.Error("a clone shares what may be changed in it")
+		}
+	}
+	m := channel.Publishing{AppId: "x"}
+	if New("", "", m).Publishing == New("", "", m).Publishing {
+		t.Error("properties are shared that are not plain")
+	}
 }

@@ -239,7 +239,8 @@ func (p *port) tellOne(pubs []*publication, failed []error) int {
 
 func returned(pub *publication) channel.Return {
 	c := pub.content
-	r := channel.Return{ReplyCode: channel.NoRoute, ReplyText: "NO_ROUTE", Exchange: c.Exchange, RoutingKey: c.Key, Publishing: c.Publishing}
+	r := channel.Return{ReplyCode: channel.NoRoute, ReplyText: "NO_ROUTE", Exchange: c.Exchange, RoutingKey: c.Key, Publishing: *c.Publishing}
+	r.Body = c.Body
 	r.Headers = channel.CloneTable(c.Headers)
 	return r
 }

@@ -19,9 +19,9 @@ func contentOf(p virtual.Payload) *content.Message {
 	}
 	c, err := content.Decode(p.Bytes())
 	if err != nil {
-		c = &content.Message{Publishing: channel.Publishing{
+		c = content.New("", "", channel.Publishing{
 			ContentType: "application/octet-stream", Headers: channel.Table{headerRaw: true}, Body: p.Bytes(),
-		}}
+		})
 	}
 	return c
 }

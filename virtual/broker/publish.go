@@ -161,8 +161,8 @@ func (p *port) accept(m *channel.Publish, pub *publication) *channel.Error {
 	}
 	s, body := newStored(m.Body, m.NoCopy)
 	c := &s.content
-	c.Exchange, c.Key, c.Publishing = m.Exchange, m.Key, m.Publishing
-	c.Mandatory, c.NoCopy, c.Body = false, false, body
+	c.Exchange, c.Key = m.Exchange, m.Key
+	c.Set(&m.Publishing, body)
 	pub.content, pub.first.m = c, &s.message
 	if len(m.Headers) > 0 {
 		return carbonCopies(op, pub)
