@@ -21,7 +21,8 @@ type Limit struct {
 	MaxLen, MaxBytes int
 	// Reject refuses what finds the queue at its limit; else messages are taken from its head until it fits.
 	Reject bool
-	// Holder, when set, keeps evicted messages leased for Lease.
+	// Holder, when set, keeps evicted messages leased for Lease, each by itself: it is a name for people to read, not a
+	// holder in the sense of Holders.
 	Holder string
 	Lease  time.Duration
 }

@@ -96,7 +96,7 @@ func ItemErr(err error, index int) error {
 	return nil
 }
 
-// GuardError names the revisions of a guard that do not hold.
+// GuardError names the records of a guard that differ, with their present revisions.
 type GuardError struct{ Differ []Revision }
 
 // Error names the records.

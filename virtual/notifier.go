@@ -17,6 +17,8 @@ import "context"
 // consumers of a priority while other waiters have room recorded at a higher one. A Get that leaves messages behind
 // wakes the others that are recorded.
 //
+// A Get said again (Again) records the waiter, too, and wakes it at once if something is ready.
+//
 // Every Get with Park strikes out what was recorded for that waiter before; one with Max 0 does nothing else.
 //
 // Without it the engine polls, adaptively, cut short by what its own process publishes.

@@ -10,7 +10,7 @@ type Store interface {
 	// Put appends each message to the queue it names, in order per queue. nil means all are stored, as durably as the
 	// store can. What can be refused (size, unknown queue) is checked before anything is stored. *BatchError names the
 	// items that failed; the others are stored. In an ordered store everything after a failed item of the same queue
-	// fails too.
+	// fails too, but for ErrFull: what a limit refused is overtaken by what fits.
 	//
 	// A repeated Put is harmless where the store can tell, by message id, or by Producer and Sequence: see PutRequest.
 	Put(ctx context.Context, r PutRequest) error
@@ -48,8 +48,8 @@ type QueueRef struct{ Name, Incarnation string }
 // ID identifies a message in its queue: 16 random bytes, given by the engine.
 type ID [16]byte
 
-// Payload is what a message carries. It is immutable and safe for concurrent use; Bytes encodes once, when first asked
-// for, so that a store in memory never pays for it.
+// Payload is what a message carries. It is immutable and safe for concurrent use; Bytes encodes when first asked for, so
+// that a store in memory never pays for it, and keeps the result.
 type Payload interface {
 	// Bytes returns the encoded payload, which must not be changed.
 	Bytes() []byte
