@@ -333,8 +333,9 @@ func TestPlainMessagesShareTheirProperties(t *testing.T) {
 			t.Error("a clone shares what may be changed in it")
 		}
 	}
-	m := channel.Publishing{AppId: "x"}
-	if New("", "", m).Publishing == New("", "", m).Publishing {
+	named := channel.Publishing{AppId: "x"}
+	a, b := New("", "", named), New("", "", named)
+	if a.Publishing == b.Publishing {
 		t.Error("properties are shared that are not plain")
 	}
 }
