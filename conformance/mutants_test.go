@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,10 +64,10 @@ var mutants = []struct {
 		return mutation{settle: func(s channel.Settle) (channel.Settle, bool) { return s, s.Kind != channel.Ack }}
 	}},
 	{"an unknown tag is ignored", "AK-03", func(channel.Sink) mutation {
-		given := uint64(0)
+		var given atomic.Uint64
 		return mutation{
-			deliver: func(ds []channel.Delivery) []channel.Delivery { given += uint64(len(ds)); return ds },
-			settle:  func(s channel.Settle) (channel.Settle, bool) { return s, s.Tag <= given },
+			deliver: func(ds []channel.Delivery) []channel.Delivery { given.Add(uint64(len(ds))); return ds },
+			settle:  func(s channel.Settle) (channel.Settle, bool) { return s, s.Tag <= given.Load() },
 		}
 	}},
 	{"small integers in headers grow", "PB-01", func(channel.Sink) mutation {
