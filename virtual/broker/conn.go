@@ -81,17 +81,35 @@ func (c *conn) end(ctx context.Context, why *channel.Error) error {
 	return err
 }
 
-// fail closes the connection for an error that one of its channels made.
+// fail closes the connection for an error that one of its channels made, in the background.
 func (c *conn) fail(why *channel.Error) {
 	ports, first := c.shut(why)
 	if !first {
 		return
 	}
+	left := map[*port]leftover{}
 	for _, p := range ports {
-		p.drop(why)
+		if l, open := p.end(why); open {
+			left[p] = l
+		}
 	}
-	c.b.spawn(func() { _ = c.dropExclusive(c.b.ctx) })
-	c.tellClosed(why)
+	background := c.b.spawn(func() {
+		for p, l := range left {
+			l.requeueSoon()
+			p.tellClosed(why)
+		}
+		c.tellClosed(why)
+		for _, l := range left {
+			_ = l.unregister(c.b.ctx)
+		}
+		_ = c.dropExclusive(c.b.ctx)
+	})
+	if !background {
+		for p := range left {
+			p.tellClosed(why)
+		}
+		c.tellClosed(why)
+	}
 }
 
 // shut keeps further channels out and returns those there are; first says whether this was the first time.

@@ -121,6 +121,7 @@ func (p *port) cancel(ctx context.Context, m *channel.Cancel) (channel.Reply, er
 	p.mu.Unlock()
 	if c != nil {
 		c.pump.remove(c)
+		c.pump.quiesce(ctx)
 		if err := p.b.unregister(ctx, c); err != nil {
 			return channel.Reply{}, err
 		}
@@ -162,7 +163,7 @@ func (p *port) get(ctx context.Context, m *channel.Get) (channel.Reply, error) {
 func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (channel.Reply, error) {
 	b := p.b
 	for {
-		taken, from, _, err := b.pump(q).fetch(ctx, 1, false)
+		taken, from, err := b.pump(q).fetchOne(ctx)
 		if err != nil {
 			if errors.Is(err, virtual.ErrNoQueue) || ctx.Err() != nil {
 				return channel.Reply{}, err
@@ -194,6 +195,16 @@ func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (chan
 		}
 		return r, nil
 	}
+}
+
+// fetchOne takes one message for basic.get.
+func (p *pump) fetchOne(ctx context.Context) ([]virtual.Taken, *tenure, error) {
+	if err := p.hold(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer p.letGo()
+	taken, from, _, err := p.fetch(ctx, 1, false)
+	return taken, from, err
 }
 
 // gotten makes the reply of a Get at its place in the order.

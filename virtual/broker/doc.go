@@ -24,6 +24,6 @@
 // # Locks
 //
 // In this order, and none is held during a call of the store: topology.mu (the view), pump.mu, port.mu (a channel: its
-// tags, windows and everything its sink hears, in order). pump.getting is held during a Get and nothing else is
-// held while waiting for it.
+// tags, windows and everything its sink hears, in order). pump.getting is held while a pump
+// moves messages, its Get included, and nothing else is held while waiting for it.
 package broker

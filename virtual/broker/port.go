@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/dashi-mq/dashi/channel"
 	"github.com/dashi-mq/dashi/exchange"
@@ -152,27 +153,30 @@ func (p *port) raise(e *channel.Error) {
 	p.fail(e)
 }
 
-// fail closes the channel for an error. Its messages are on their way back when the user hears of it; its consumers
-// are ended in the background.
+// fail closes the channel for an error, in the background: its user hears of it when its messages are on their way back.
 func (p *port) fail(why *channel.Error) {
+	left, first := p.end(why)
+	background := first && p.b.spawn(func() {
+		left.requeueSoon()
+		p.tellClosed(why)
+		_ = left.unregister(p.b.ctx)
+	})
+	if first && !background {
+		p.tellClosed(why)
+	}
+}
+
+// drop closes the channel at once; what it leaves behind is cleaned up in the background, unless the broker has gone.
+func (p *port) drop(why *channel.Error) {
 	left, first := p.end(why)
 	if !first {
 		return
 	}
-	left.requeue()
 	p.tellClosed(why)
-	p.b.spawn(func() { _ = left.unregister(p.b.ctx) })
-}
-
-// drop is fail for a connection that ends: with the broker gone, nothing is cleaned up.
-func (p *port) drop(why *channel.Error) {
-	if p.b.ctx.Err() == nil {
-		p.fail(why)
-		return
-	}
-	if _, first := p.end(why); first {
-		p.tellClosed(why)
-	}
+	p.b.spawn(func() {
+		left.requeueSoon()
+		_ = left.unregister(p.b.ctx)
+	})
 }
 
 // finish closes the channel within ctx, having stored what was published and settled.
@@ -182,7 +186,7 @@ func (p *port) finish(ctx context.Context, why *channel.Error) error {
 	if !first {
 		return nil
 	}
-	left.requeue()
+	left.requeue(ctx)
 	err := errors.Join(flushed, p.b.settler.flush(ctx), left.unregister(ctx))
 	p.tellClosed(why)
 	return err
@@ -234,12 +238,21 @@ func (p *port) tellClosed(why *channel.Error) {
 	p.conn.forget(p)
 }
 
-// requeue gives the messages back, before the consumers end: so who takes over gets in order what they had.
-func (l leftover) requeue() {
+// requeue gives the messages back, before the consumers end: so who takes over gets in order what they had. First it
+// waits for what is on its way to them, or a pump could take for them again what was just given back.
+func (l leftover) requeue(ctx context.Context) {
 	for _, c := range l.consumers {
 		c.pump.remove(c)
+		c.pump.quiesce(ctx)
 	}
 	l.p.b.giveBack(l.unacked)
+}
+
+// requeueSoon is requeue that does not wait long for a store that does not answer: the user is to hear of the end.
+func (l leftover) requeueSoon() {
+	ctx, stop := context.WithTimeout(l.p.b.ctx, time.Second)
+	defer stop()
+	l.requeue(ctx)
 }
 
 // unregister ends the consumers for the other processes.

@@ -39,9 +39,11 @@ type pump struct {
 	looks     []look
 	consumers atomic.Value // []*consumer, by priority, then in order of registration; never changed in place
 
-	getting sync.Mutex // held during a Get: there is one in flight per holder; guards what follows
-	repeat  bool       // the answer to the last Get was lost
-	parked  time.Time  // when the Get was sent that left us waiting; zero: we are not
+	// getting is held from the moment room is reserved until what came is handed over or back: there is one Get in flight
+	// per holder. It is a chan, so that who wants it can give up. It guards what follows.
+	getting chan struct{}
+	repeat  bool      // the answer to the last Get was lost
+	parked  time.Time // when the Get was sent that left us waiting; zero: we are not
 
 	// Of the goroutine alone.
 	buf   []virtual.Taken
@@ -57,7 +59,7 @@ type turn struct {
 }
 
 func newPump(b *Broker, q *queueState) *pump {
-	p := &pump{b: b, q: q}
+	p := &pump{b: b, q: q, getting: make(chan struct{}, 1)}
 	p.consumers.Store([]*consumer(nil))
 	return p
 }
@@ -174,10 +176,30 @@ func (p *pump) step(ctx context.Context) bool {
 	return more
 }
 
+// hold takes the lock getting.
+func (p *pump) hold(ctx context.Context) error {
+	select {
+	case p.getting <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *pump) letGo() { <-p.getting }
+
+// quiesce waits until nothing is on its way to a consumer that was removed before.
+func (p *pump) quiesce(ctx context.Context) {
+	if p.hold(ctx) == nil {
+		p.letGo()
+	}
+}
+
 func (p *pump) move(ctx context.Context) bool {
-	if ctx.Err() != nil || p.gone.Load() {
+	if p.gone.Load() || p.hold(ctx) != nil {
 		return false
 	}
+	defer p.letGo()
 	room := p.reserve()
 	if room == 0 {
 		// Say so first and look again: whoever makes room in between wakes us or is seen.
@@ -206,8 +228,6 @@ func (p *pump) move(ctx context.Context) bool {
 
 // strike takes back what an earlier Get recorded, since nobody here waits any more.
 func (p *pump) strike(ctx context.Context) {
-	p.getting.Lock()
-	defer p.getting.Unlock()
 	if p.parked.IsZero() {
 		return
 	}
@@ -299,12 +319,10 @@ func (p *pump) unreserve() {
 	}
 }
 
-// fetch makes one Get, again until it is answered. What it took is valid until the next fetch of the pump's goroutine;
+// fetch makes one Get, again until it is answered; getting is held. What it took is valid until the next fetch of the pump's goroutine;
 // basic.get passes a buffer of its own by asking for one message. parked is when the Get was sent that left the pump
 // waiting, if it was.
 func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.Taken, from *tenure, parked time.Time, err error) {
-	p.getting.Lock()
-	defer p.getting.Unlock()
 	var buf []virtual.Taken
 	if park {
 		buf = p.buf[:0]
