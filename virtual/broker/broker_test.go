@@ -259,6 +259,53 @@ func loseReplies(t *testing.T, seed uint64) (before, after int) {
 	return faults.before, faults.after
 }
 
+func TestMessageThatWasNotAcceptedTakesNoNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		release := make(chan struct{})
+		var held atomic.Bool
+		hold := func(ctx context.Context, c virtual.Call, next func(context.Context) error) error {
+			if c.Method == "Put" && held.Load() {
+				<-release
+			}
+			return next(ctx)
+		}
+		_, conn := process(t, virtual.Intercept(memory.New().Open(), hold), broker.Options{})
+		first, ch := open(t, conn), open(t, conn)
+		q := declare(t, ch, "q", nil)
+		if err := ch.Confirm(ctx); err != nil {
+			t.Fatal(err)
+		}
+		held.Store(true)
+		var load sync.WaitGroup
+		load.Go(func() { _ = first.Publish(ctx, "", q, channel.Publishing{}) }) // waits in the store
+		synctest.Wait()
+		short, stop := context.WithTimeout(ctx, time.Second)
+		defer stop()
+		accepted := 0
+		for ; accepted < 100_000; accepted++ { // until too many wait
+			if err := ch.Publish(short, "", q, channel.Publishing{}); err != nil {
+				if !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		held.Store(false)
+		close(release)
+		load.Wait()
+		c, err := ch.PublishDeferred(ctx, "", q, channel.Publishing{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait, end := context.WithTimeout(ctx, time.Minute)
+		defer end()
+		if acked, err := c.Wait(wait); !acked || err != nil || c.DeliveryTag != uint64(accepted+1) {
+			t.Errorf("number %d after %d accepted ones: acked %v, %v", c.DeliveryTag, accepted, acked, err)
+		}
+	})
+}
+
 func TestReaderThatStopsHoldsUpNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()

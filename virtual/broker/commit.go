@@ -55,7 +55,7 @@ func (c *committer) commit(pubs []*publication, try int) bool {
 		c.sequence++
 		err = c.put()
 	}
-	if _, told := errors.AsType[*virtual.BatchError](err); err != nil && !told {
+	if err != nil && !told(err) {
 		c.b.storeFailed(err)
 		if try+1 < tries && c.b.ctx.Err() == nil && !errors.Is(err, virtual.ErrClosed) {
 			return false

@@ -93,7 +93,7 @@ func (b *Broker) ackDead(ctx context.Context, settle []virtual.Settlement) {
 	}
 	for try := 0; ctx.Err() == nil; {
 		err := b.store.Settle(ctx, settle)
-		if _, told := errors.AsType[*virtual.BatchError](err); err == nil || told || errors.Is(err, virtual.ErrClosed) {
+		if err == nil || told(err) || errors.Is(err, virtual.ErrClosed) {
 			return
 		}
 		b.storeFailed(err)

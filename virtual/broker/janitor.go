@@ -269,7 +269,7 @@ func (b *Broker) release(ctx context.Context, t *virtual.Taken, result *exchange
 				continue
 			}
 		}
-		if _, told := errors.AsType[*virtual.BatchError](err); told {
+		if told(err) {
 			return // taken by another janitor, or refused: it is tried again when the lease ends
 		}
 		b.storeFailed(err)

@@ -41,8 +41,7 @@ type port struct {
 }
 
 func newPort(c *conn, s channel.Sink) *port {
-	p := &port{b: c.b, conn: c, sink: s, consumers: map[string]*consumer{}}
-	return p
+	return &port{b: c.b, conn: c, sink: s, consumers: map[string]*consumer{}}
 }
 
 // Call performs a method. An error that AMQP answers by closing does that here, whatever found it.

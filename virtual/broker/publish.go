@@ -112,7 +112,13 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	p.numbers++
 	pub.number, pub.confirm = p.numbers, p.confirming
 	p.mu.Unlock()
-	return p.b.committer.add(ctx, pub)
+	err := p.b.committer.add(ctx, pub)
+	if err != nil { // not accepted: the number is the next message's
+		p.mu.Lock()
+		p.numbers--
+		p.mu.Unlock()
+	}
+	return err
 }
 
 // tooLarge refuses a message that the store would not take.

@@ -195,6 +195,7 @@ func (p *pump) quiesce(ctx context.Context) {
 	}
 }
 
+// move is step with the lock getting.
 func (p *pump) move(ctx context.Context) bool {
 	if p.gone.Load() || p.hold(ctx) != nil {
 		return false
@@ -319,9 +320,8 @@ func (p *pump) unreserve() {
 	}
 }
 
-// fetch makes one Get, again until it is answered; getting is held. What it took is valid until the next fetch of the pump's goroutine;
-// basic.get passes a buffer of its own by asking for one message. parked is when the Get was sent that left the pump
-// waiting, if it was.
+// fetch makes one Get, again until it is answered; getting is held. With park what it took is valid until the next such
+// fetch, else it is the caller's. parked is when the Get was sent that left the pump waiting, if it was.
 func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.Taken, from *tenure, parked time.Time, err error) {
 	var buf []virtual.Taken
 	if park {

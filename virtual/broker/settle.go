@@ -269,7 +269,7 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 	}
 	err = p.b.store.Settle(ctx, []virtual.Settlement{e.settlement(virtual.Ack)})
 	p.feed(es)
-	if _, told := errors.AsType[*virtual.BatchError](err); err != nil && !told {
+	if err != nil && !told(err) {
 		p.b.answer(e, s.Kind) // not known: the settler goes on trying
 		return unstored(s.Method, err)
 	}
