@@ -218,6 +218,9 @@ const (
 	EventStoreFound EventKind = "store.found"
 	// EventLeaseLost tells that messages this process held went to others.
 	EventLeaseLost EventKind = "lease.lost"
+	// EventRegistryConflict tells that two processes had declared at once after one of them had stood still, on a store that
+	// cannot tell; where only one may have something, the other has lost it.
+	EventRegistryConflict EventKind = "registry.conflict"
 	// EventCancelled tells that the server ended a consumer.
 	EventCancelled EventKind = "consumer.cancelled"
 )

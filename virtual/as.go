@@ -25,7 +25,7 @@ func (only) Offers(any) bool { return false }
 // Traits keeps what belongs to the five methods.
 func (o only) Traits() Traits {
 	t := TraitsOf(o.Store)
-	t.Guards, t.Ranked = false, false
+	t.Guards, t.Ranked = false, false // they need Registry and Notifier
 	return t
 }
 

@@ -2,6 +2,8 @@ package virtual
 
 import (
 	"context"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -30,14 +32,31 @@ func Intercept(s Store, f Interceptor) Store { return &intercepted{s: s, f: f} }
 func Claim(s Store, change func(*Traits)) Store {
 	t := TraitsOf(s)
 	change(&t)
-	pass := func(ctx context.Context, _ Call, next func(context.Context) error) error { return next(ctx) }
 	return &intercepted{s: s, f: pass, traits: &t}
 }
 
+// Without returns s without some of its capabilities, given as nil pointers to their interfaces, such as
+// (*Registry)(nil): for tests of what the engine does in their place. The traits are those of s, but for those that need
+// what is hidden (Guards need Registry, Ranked needs Notifier).
+func Without(s Store, capabilities ...any) Store {
+	i := &intercepted{s: s, f: pass}
+	for _, c := range capabilities {
+		i.without = append(i.without, reflect.TypeOf(c))
+	}
+	t := TraitsOf(s)
+	t.Guards = t.Guards && i.Offers((*Registry)(nil))
+	t.Ranked = t.Ranked && i.Offers((*Notifier)(nil))
+	i.traits = &t
+	return i
+}
+
+func pass(ctx context.Context, _ Call, next func(context.Context) error) error { return next(ctx) }
+
 type intercepted struct {
-	s      Store
-	f      Interceptor
-	traits *Traits // nil: those of s
+	s       Store
+	f       Interceptor
+	traits  *Traits        // nil: those of s
+	without []reflect.Type // hidden capabilities
 }
 
 func offers[T any](s Store) bool {
@@ -47,6 +66,9 @@ func offers[T any](s Store) bool {
 
 // Offers tells whether the wrapped store has the capability.
 func (i *intercepted) Offers(capability any) bool {
+	if slices.Contains(i.without, reflect.TypeOf(capability)) {
+		return false
+	}
 	switch capability.(type) {
 	case *Registry:
 		return offers[Registry](i.s)

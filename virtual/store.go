@@ -22,7 +22,12 @@ type Store interface {
 	// clock; then they are ready again, and Attempt rises. Without (Lease 0) they are removed at once.
 	//
 	// Get waits up to r.Wait for the first message and returns early with what there is. When ctx ends it returns what
-	// it took with a nil error, or gives it back: it never drops it.
+	// it took with a nil error, or gives it back: it never drops it. It may take fewer than there are, and without Wait
+	// none, where others take at the same time.
+	//
+	// A store may keep what came too late for a Get (the answer of a long poll) for the next Get of its queue, for about
+	// a second; then, and at Close, it gives it back, which may count as an attempt where the trait ExactAttempt does not
+	// hold. Purge takes it, too.
 	//
 	// Messages whose TTL has passed are handed out like others: Taken says their TTL and Age, and the engine drops or
 	// dead-letters them. Ended leases and due delays become ready when somebody looks.
@@ -66,7 +71,7 @@ func (b Bytes) Bytes() []byte { return b }
 // Size returns the length of b.
 func (b Bytes) Size() int { return len(b) }
 
-// Immediately is the TTL of a message that only a waiting Get may have.
+// Immediately is the TTL of a message that only a Get may have that waits, or is parked.
 const Immediately time.Duration = -1
 
 // Message is one message in one queue. It is immutable.
@@ -77,7 +82,7 @@ type Message struct {
 	Priority uint8
 	// Delay hides the message for that long after Put. It keeps its place of Put.
 	Delay time.Duration
-	// TTL is how long after Put the message may be delivered: 0 for ever, Immediately only to a Get that is parked.
+	// TTL is how long after Put the message may be delivered: 0 for ever, Immediately only to a Get that waits or is parked.
 	TTL time.Duration
 	// Lease is the lease a Get will ask for; set for stores with the trait LeaseAtPut only.
 	Lease   time.Duration
@@ -161,9 +166,11 @@ type Taken struct {
 	*Message
 	// Receipt names this taking in Settle. It stays valid over Extend.
 	Receipt Receipt
-	// Attempt counts how often the message was handed out, from 1; Return does not count.
+	// Attempt counts how often the message was handed out, from 1; Return does not count. Where the trait ExactAttempt does
+	// not hold it may be too high, and is 0 where Need does not ask for it; but of a message handed out before, where Need
+	// asks, it is more than 1.
 	Attempt int
-	// Age is the time since Put by the store's clock, kept over Requeue.
+	// Age is the time since Put by the store's clock, kept over Requeue. It may be rounded by up to the trait DelayStep.
 	Age time.Duration
 	// Granted is the lease given; 0: as asked.
 	Granted time.Duration

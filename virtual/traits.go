@@ -26,7 +26,7 @@ type Traits struct {
 	Fences bool
 	// Ranked: GetRequest.Rooms is honoured (needs the capability Notifier).
 	Ranked bool
-	// Durable: what is stored survives a restart of the store.
+	// Durable: what is stored survives a restart of the store, and what was acked does not come back.
 	Durable bool
 	// TTL: messages carry a TTL through the store.
 	TTL bool
@@ -35,18 +35,22 @@ type Traits struct {
 	Levels int
 	// MaxDelay bounds Message.Delay and Settlement.For; 0: no delays. Delays are rounded up to DelayStep.
 	MaxDelay, DelayStep time.Duration
-	// LeaseMin, LeaseMax and LeaseStep bound leases; 0: no bound.
+	// LeaseMin, LeaseMax and LeaseStep bound leases; 0: no bound. A shorter lease is raised to LeaseMin, one between steps
+	// rounded up, and Taken.Granted says so; nobody asks for more than LeaseMax.
 	LeaseMin, LeaseMax, LeaseStep time.Duration
 	// LeaseEnd says when leases end.
 	LeaseEnd LeaseEnd
 	// LeaseAtPut: the lease is fixed by Message.Lease.
 	LeaseAtPut bool
 
-	// MaxBatch bounds the messages of one Put, Get or Settle; MaxBatchBytes their payloads; MaxBody one payload, in
-	// bytes. 0: no bound.
+	// MaxBatch bounds the messages of one Put, Get or Settle; MaxBatchBytes the payloads of one Put; MaxBody one payload,
+	// in bytes. 0: no bound.
 	MaxBatch, MaxBatchBytes, MaxBody int
-	// InFlight is how many Puts at once pay. 0 means that a Put is so quick that the publisher runs it itself.
+	// InFlight is how many requests at once pay, where a batch has to be cut into several (MaxBatch): 0 and 1 mean one.
 	InFlight int
+	// Quick: a Put or Settle takes hardly longer than a call of a function, so that who publishes or answers runs it
+	// himself. Else a goroutine of the engine does, with all that has come in the meantime.
+	Quick bool
 }
 
 // LeaseEnd says when the leases of a store end.
@@ -54,8 +58,10 @@ type LeaseEnd uint8
 
 // The ends of leases.
 const (
-	ByTime         LeaseEnd = iota // when their time is over
-	WithConnection                 // when the connection that took the messages ends, too
+	ByTime LeaseEnd = iota // when their time is over
+	// WithConnection: when the connection that took the messages ends, too, as it does at Close; and what a process holds
+	// that stands still may stay with it until then. A receipt is good for the handle that took it.
+	WithConnection
 )
 
 // TraitsOf returns what a store claims.

@@ -107,12 +107,42 @@ func (q *queue) wakeOne(x *waiting, now int64, w *wakes) {
 	}
 }
 
+// getter is a Get that waits. What it could take counts as on its way to it, as with a waiter.
+type getter struct {
+	q     *queue
+	max   int
+	woken chan struct{} // closed to have it look
+	at    int64         // when; 0: not yet
+}
+
+func (g *getter) due(now int64) bool { return g.at == 0 || now-g.at < grace }
+
+// waitFor records a Get that waits for up to n messages.
+func (q *queue) waitFor(n int) *getter {
+	g := &getter{q: q, max: n, woken: make(chan struct{})}
+	q.getters = append(q.getters, g)
+	return g
+}
+
+// leave strikes a Get out that looks itself now, or has ended.
+func (g *getter) leave() {
+	if g != nil {
+		g.q.getters = slices.DeleteFunc(g.q.getters, func(x *getter) bool { return x == g })
+	}
+}
+
 // wakeGetters has every Get that waits look again.
 func (q *queue) wakeGetters() {
-	for _, g := range q.getters {
-		close(g)
+	if len(q.getters) == 0 {
+		return
 	}
-	q.getters = nil
+	now := q.p.now()
+	for _, g := range q.getters {
+		if g.at == 0 {
+			g.at = max(now, 1)
+			close(g.woken)
+		}
+	}
 }
 
 // owed returns how many messages are on their way to waiters.
@@ -121,6 +151,11 @@ func (q *queue) owed(now int64) int {
 	for i := range q.waiting {
 		if x := &q.waiting[i]; x.due(now) {
 			n += x.max
+		}
+	}
+	for _, g := range q.getters {
+		if g.due(now) {
+			n += g.max
 		}
 	}
 	return n
@@ -132,6 +167,11 @@ func (q *queue) owedUntil(now int64) int64 {
 	for i := range q.waiting {
 		if x := &q.waiting[i]; x.woken != 0 && now-x.woken < grace {
 			until = max(until, x.woken+grace)
+		}
+	}
+	for _, g := range q.getters {
+		if g.at != 0 && g.due(now) {
+			until = max(until, g.at+grace)
 		}
 	}
 	return until

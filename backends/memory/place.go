@@ -133,7 +133,7 @@ var (
 func (s *Store) Traits() virtual.Traits {
 	return virtual.Traits{
 		Name: "memory", Ordered: true, ExactSize: true, ExactAttempt: true, Age: true, StaleTold: true, Marks: true,
-		Guards: true, Fences: true, TTL: true, Ranked: true, Levels: 256, MaxDelay: 1 << 62,
+		Guards: true, Fences: true, TTL: true, Ranked: true, Quick: true, Levels: 256, MaxDelay: 1 << 62,
 	}
 }
 

@@ -180,7 +180,7 @@ type queue struct {
 	holders  map[string]*holder
 	lost     map[string]int64 // holders that were, and when they lost their lease
 	waiting  []waiting
-	getters  []chan struct{} // Gets with Wait
+	getters  []*getter // Gets that wait
 	slab     []entry
 	slots    [2]slot // in the place's timelines
 	ttls     bool    // a message with a TTL has been here

@@ -171,10 +171,12 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 	p := s.p
 	before := len(buf)
 	until := never
+	var g *getter
 	for waited := false; ; waited = true {
 		var w wakes
 		p.mu.Lock()
 		now := p.now()
+		g.leave()
 		if until == never && r.Wait > 0 {
 			until = now + int64(r.Wait)
 		}
@@ -190,16 +192,14 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 			w.fire()
 			return buf, res, err
 		}
-		woken := make(chan struct{})
-		q.getters = append(q.getters, woken)
+		g = q.waitFor(r.Max)
 		next := min(until, q.sweepDue)
 		p.mu.Unlock()
 		w.fire()
-		again := s.sleep(ctx, next, now, woken)
-		p.mu.Lock()
-		q.getters = slices.DeleteFunc(q.getters, func(c chan struct{}) bool { return c == woken })
-		p.mu.Unlock()
-		if !again {
+		if !s.sleep(ctx, next, now, g.woken) {
+			p.mu.Lock()
+			g.leave()
+			p.mu.Unlock()
 			return buf, none, nil
 		}
 	}

@@ -16,8 +16,15 @@ import (
 	"github.com/dashi-mq/dashi/channel"
 )
 
-// version is the first byte of the stored format.
-const version = 1
+// The first byte of the stored format. A stamped message carries, before all else, when it was put: for stores that
+// keep no time themselves.
+const (
+	version        = 1
+	versionStamped = 2
+)
+
+// stampSize is what a stamp adds: milliseconds since 1970, signed, big endian.
+const stampSize = 8
 
 // Property flags of class basic, in the order of the specification.
 const (
@@ -57,14 +64,30 @@ func (m *Message) Bytes() []byte {
 	if b := m.encoded.Load(); b != nil {
 		return *b
 	}
-	b := m.encode() // by two callers at once, perhaps, to the same bytes
+	b := m.encode([]byte{version}) // by two callers at once, perhaps, to the same bytes
 	m.encoded.Store(&b)
 	return b
 }
 
-func (m *Message) encode() []byte {
+// Stamp writes down when the message is put, by this machine's clock. It is called once, before anybody else has the
+// message.
+func (m *Message) Stamp(at time.Time) {
+	b := m.encode(binary.BigEndian.AppendUint64([]byte{versionStamped}, uint64(at.UnixMilli())))
+	m.encoded.Store(&b)
+}
+
+// Stamped returns when the message was put, by the clock of the machine that did, where it was written down.
+func (m *Message) Stamped() (at time.Time, ok bool) {
+	b := m.encoded.Load()
+	if b == nil || (*b)[0] != versionStamped {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64((*b)[1:]))), true
+}
+
+func (m *Message) encode(prefix []byte) []byte {
 	b := make([]byte, 0, len(m.Body)+len(m.Exchange)+len(m.Key)+64)
-	b = append(b, version)
+	b = append(b, prefix...)
 	b = appendShort(b, m.Exchange)
 	b = appendShort(b, m.Key)
 	bcc := m.BCC[:min(len(m.BCC), math.MaxUint16)]
@@ -149,10 +172,14 @@ var ErrForeign = errors.New("not a stored message, or a damaged one")
 
 // Decode reads a message. It never panics, and allocates no more than a small multiple of the input.
 func Decode(b []byte) (*Message, error) {
-	if len(b) == 0 || b[0] != version {
+	d := decoder{b: b}
+	switch d.byte() {
+	case version:
+	case versionStamped:
+		d.uint64()
+	default:
 		return nil, ErrForeign
 	}
-	d := decoder{b: b[1:]}
 	m := &Message{Publishing: new(channel.Publishing)}
 	m.Exchange = d.short()
 	m.Key = d.short()

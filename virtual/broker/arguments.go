@@ -105,14 +105,21 @@ func parseQueueArgs(t channel.Table) (a queueArgs, err error) {
 }
 
 // unsupported names an argument that the store cannot honour and why, or returns "".
-func (a *queueArgs) unsupported(t virtual.Traits) string {
+func (a *queueArgs) unsupported(t virtual.Traits, exactLimits bool) string {
+	if t.Name == "" {
+		t.Name = "this store"
+	}
 	switch {
 	case a.stream:
 		return "x-queue-type stream needs a log that is read and not emptied, and no store has one"
 	case a.maxPriority > 0 && t.Levels < 2:
 		return fmt.Sprintf("x-max-priority needs priorities, and %s has none", t.Name)
-	case a.ttl >= 0 && !t.TTL:
-		return fmt.Sprintf("x-message-ttl needs a store that keeps a TTL, and %s does not", t.Name)
+	case a.maxLen >= 0 && !exactLimits && !t.ExactSize:
+		return fmt.Sprintf("x-max-length needs exact counts of ready messages, and those of %s are not", t.Name)
+	case a.maxBytes >= 0 && !exactLimits:
+		return fmt.Sprintf("x-max-length-bytes needs a store that counts bytes (capability Bounded), and %s does not", t.Name)
+	case a.deliveryLimit >= 0 && !t.ExactAttempt:
+		return fmt.Sprintf("x-delivery-limit needs exact counts of attempts, and those of %s are not", t.Name)
 	}
 	return ""
 }

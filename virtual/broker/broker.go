@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,16 @@ type Broker struct {
 	bounded   virtual.Bounded
 	atomic    virtual.Atomic
 	namespace virtual.Namespace
+	peeker    virtual.Peeker // nil: none
+	heads     *heads         // nil: the store has an Expirer
+
+	guarded     bool          // the store checks guards
+	stamps      bool          // messages carry the time of their Put
+	exactLimits bool          // the store keeps limits
+	quick       bool          // who publishes or answers calls the store himself
+	putLease    time.Duration // what Message.Lease is to be; 0 unless the lease is fixed by the Put
+	getLimit    int           // most messages of a Get
+	sight       sight
 
 	o   Options
 	log *slog.Logger
@@ -54,6 +65,7 @@ type Broker struct {
 
 	held     chan struct{} // tells the renewer that something is held
 	cleaning chan struct{} // tells the janitor that there may be work
+	delaying chan struct{} // tells it that there is an x-delayed-message exchange
 	uses     uses
 
 	txProducer sync.Mutex // one commit at a time
@@ -62,55 +74,23 @@ type Broker struct {
 	clock      time.Time // what b.now counts from
 }
 
-// needed is what this version of the engine asks of a store beyond the five methods.
-func (b *Broker) need() error {
-	var lacks []string
-	want := func(ok bool, name string) {
-		if !ok {
-			lacks = append(lacks, name)
-		}
-	}
-	var ok bool
-	b.registry, ok = virtual.As[virtual.Registry](b.store)
-	want(ok, "Registry")
-	b.holders, ok = virtual.As[virtual.Holders](b.store)
-	want(ok, "Holders")
-	b.notifier, ok = virtual.As[virtual.Notifier](b.store)
-	want(ok, "Notifier")
-	b.expirer, ok = virtual.As[virtual.Expirer](b.store)
-	want(ok, "Expirer")
-	b.bounded, ok = virtual.As[virtual.Bounded](b.store)
-	want(ok, "Bounded")
-	b.atomic, ok = virtual.As[virtual.Atomic](b.store)
-	want(ok, "Atomic")
-	b.namespace, ok = virtual.As[virtual.Namespace](b.store)
-	want(ok, "Namespace")
-	want(b.traits.Guards, "the trait Guards")
-	want(b.traits.Marks, "the trait Marks")
-	if lacks != nil {
-		return fmt.Errorf("open broker on %s: the store lacks %v, which this version of the engine has no fallback for", b.traits.Name, lacks)
-	}
-	return nil
-}
-
-// ErrUnsupported is returned by Open for a store that lacks a capability the engine cannot do without.
-var ErrUnsupported = errors.New("store lacks what the engine needs")
-
 // Open makes a process on a store. The store stays the caller's: Close does not close it.
 func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) {
 	b := &Broker{
 		store: store, traits: virtual.TraitsOf(store), top: newTopology(),
 		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
-		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1),
-		clock: time.Now(),
+		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1), delaying: make(chan struct{}, 1),
+		clock: time.Now(), getLimit: batchLimit,
 	}
-	if err := b.need(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	if b.traits.MaxBatch > 0 {
+		b.getLimit = min(batchLimit, b.traits.MaxBatch)
 	}
-	b.o = o.withDefaults(b.traits.LeaseMin)
+	b.o = o.withDefaults(b.traits)
 	b.log = b.o.Logger
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.session, b.waiter = newName(), newName()
+	b.sight.asked.Store(math.MinInt64 / 2)
+	b.equip()
 	b.committer = newCommitter(b)
 	b.settler = newSettler(b)
 	if err := b.start(ctx); err != nil {
@@ -136,10 +116,14 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.bootstrap(ctx); err != nil {
 		return fmt.Errorf("open broker: %w", err)
 	}
-	ready := make(chan struct{})
-	for _, loop := range []func(){func() { b.notify(ready) }, b.watch, b.heartbeat, b.renew, b.clean, b.scanTimeouts} {
+	for _, loop := range []func(){b.watch, b.heartbeat, b.renew, b.clean, b.scanTimeouts} {
 		b.spawn(loop)
 	}
+	if b.notifier == nil {
+		return nil
+	}
+	ready := make(chan struct{})
+	b.spawn(func() { b.notify(ready) })
 	select {
 	case <-ready:
 	case <-ctx.Done():
@@ -220,18 +204,74 @@ func (b *Broker) now() int64 { return int64(time.Since(b.clock)) }
 // refresh brings the view up to what the registry has now.
 func (b *Broker) refresh(ctx context.Context) error { return b.changes(ctx, 0) }
 
-func (b *Broker) changes(ctx context.Context, wait time.Duration) error {
+// catchUp brings the view to a revision that this process has just made: it is there to be seen at once.
+func (b *Broker) catchUp(ctx context.Context, rev uint64) error {
+	since := b.revision()
+	if since >= rev {
+		return nil
+	}
+	return b.changesSince(ctx, since, time.Second)
+}
+
+func (b *Broker) revision() uint64 {
 	b.top.mu.RLock()
-	since := b.top.rev
-	b.top.mu.RUnlock()
+	defer b.top.mu.RUnlock()
+	return b.top.rev
+}
+
+// changes asks for what is newer than the view, and waits for it up to wait.
+func (b *Broker) changes(ctx context.Context, wait time.Duration) error {
+	return b.changesSince(ctx, b.revision(), wait)
+}
+
+func (b *Broker) changesSince(ctx context.Context, since uint64, wait time.Duration) error {
+	sent := b.now()
 	records, rev, reset, err := b.registry.Changes(ctx, since, wait)
 	if err != nil {
 		return err
+	}
+	if wait == 0 {
+		defer b.seen(sent, reset)
 	}
 	if len(records) > 0 || reset || rev != since {
 		b.react(b.top.apply(records, rev, reset, b.sessionName()))
 	}
 	return nil
+}
+
+// seen notes how fresh the view is: it has all that was there when the answer was asked for.
+func (b *Broker) seen(sent int64, reset bool) {
+	for {
+		old := b.sight.asked.Load()
+		if old >= sent && !reset || b.sight.asked.CompareAndSwap(old, sent) {
+			return
+		}
+	}
+}
+
+// conflict is told when a registry without a compare-and-set of the store's found that two processes had written at once,
+// one of them after a pause longer than its lease. What both declared stands; of what only one may have, the first does.
+func (b *Broker) conflict(keys []string) {
+	b.spawn(func() {
+		b.log.Warn(string(channel.EventRegistryConflict), "keys", keys)
+		b.tell(channel.Event{Kind: channel.EventRegistryConflict, Reason: fmt.Sprintf("two processes wrote at once: %q", keys)})
+		if b.refresh(b.ctx) != nil {
+			return
+		}
+		for _, p := range b.allPumps() {
+			b.top.mu.RLock()
+			first := p.q.first()
+			alone := first != nil && first.rec.Exclusive
+			b.top.mu.RUnlock()
+			for _, c := range p.list() {
+				if c.id != first.idOf() && (alone || c.exclusive) {
+					c.port.cancelled(c)
+					p.remove(c)
+					_ = b.unregister(b.ctx, c)
+				}
+			}
+		}
+	})
 }
 
 // watch follows what other processes declare.
@@ -273,6 +313,12 @@ func (b *Broker) react(e effects) {
 	b.noteUse(e)
 	if e.janitor || e.work {
 		signal(b.cleaning)
+	}
+	if e.delaying {
+		signal(b.delaying)
+	}
+	if e.heads && b.heads != nil {
+		signal(b.heads.moved)
 	}
 }
 
@@ -332,12 +378,14 @@ func (b *Broker) heartbeat() {
 			}
 		}
 		b.wakeFenced()
+		b.retire()
 	}
 }
 
 // sessionLost starts anew after the store took this process for dead: its exclusive queues are gone, its consumers are
 // registered again, behind those that came in the meantime.
 func (b *Broker) sessionLost() {
+	b.sight.announced.Store(false)
 	b.log.Warn("session lost: this process was away for longer than its session lasts", "ttl", b.o.SessionTTL)
 	b.mu.Lock()
 	b.session = newName()

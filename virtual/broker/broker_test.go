@@ -431,14 +431,6 @@ func TestFrozenSingleActiveConsumerTakesNothingMore(t *testing.T) {
 	})
 }
 
-func TestOpenRefusesAStoreThatLacksCapabilities(t *testing.T) {
-	_, err := broker.Open(t.Context(), virtual.Only(memory.New().Open()), broker.Options{})
-	if !errors.Is(err, broker.ErrUnsupported) {
-		t.Fatalf("got %v, want ErrUnsupported", err)
-	}
-	t.Log(err)
-}
-
 func Example() {
 	ctx := context.Background()
 	store := memory.New().Open()

@@ -31,7 +31,7 @@ const maxPending = 4096
 
 func newCommitter(b *Broker) *committer {
 	c := &committer{producer: newName()}
-	c.combiner = combiner[*publication]{b: b, run: c.commit, inline: b.traits.InFlight == 0, batch: batchLimit, bound: maxPending}
+	c.combiner = combiner[*publication]{b: b, run: c.commit, inline: b.quick, batch: batchLimit, bound: maxPending}
 	return c
 }
 
@@ -62,6 +62,7 @@ func (c *committer) commit(pubs []*publication, try int) bool {
 		}
 	}
 	c.judge(pubs, err)
+	c.b.arrived(c.messages)
 	if len(c.evicted) > 0 {
 		c.buryEvicted()
 	}
@@ -94,7 +95,7 @@ func (c *committer) build(pubs []*publication) {
 }
 
 func (c *committer) guard(g virtual.Revision) {
-	if g.Key != "" && !slices.Contains(c.guards, g) {
+	if c.b.guarded && g.Key != "" && !slices.Contains(c.guards, g) {
 		c.guards = append(c.guards, g)
 	}
 }
@@ -163,7 +164,7 @@ func (c *committer) refused(pubs []*publication, i int, m *virtual.Message) {
 	p := pubs[i]
 	for _, t := range append([]target{p.first}, p.more...) {
 		if t.m == m && t.q != nil && t.q.args.rejectDLX && t.q.args.hasDLX {
-			c.b.bury(c.b.ctx, []death{{taken: virtual.Taken{Message: m, Attempt: 1}, q: t.q, reason: reasonMaxLen}})
+			c.b.burySoon([]death{{taken: virtual.Taken{Message: m, Attempt: 1}, q: t.q, reason: reasonMaxLen}})
 		}
 	}
 }
@@ -171,7 +172,7 @@ func (c *committer) refused(pubs []*publication, i int, m *virtual.Message) {
 // buryEvicted dead-letters what limits pushed out.
 func (c *committer) buryEvicted() {
 	b := c.b
-	b.bury(b.ctx, b.evictions(c.evicted))
+	b.burySoon(b.evictions(c.evicted))
 	clear(c.evicted)
 	c.evicted = c.evicted[:0]
 }

@@ -106,6 +106,9 @@ func (b *Broker) unregister(ctx context.Context, c *consumer) error {
 		return r.done(), nil
 	})
 	if err == nil && deleted {
+		if err = b.barrier(ctx); err != nil {
+			return err
+		}
 		_, err = b.namespace.Delete(ctx, want.ref)
 	}
 	return err
@@ -141,6 +144,9 @@ func (p *port) get(ctx context.Context, m *channel.Get) (channel.Reply, error) {
 		return channel.Reply{}, err
 	}
 	op := named("basic.get", name)
+	if err := b.look(ctx); err != nil {
+		return channel.Reply{}, unstored(op, err)
+	}
 	b.top.mu.RLock()
 	q, bad := b.top.queue(op, name, p.conn.id, b.o.Vhost)
 	b.top.mu.RUnlock()
@@ -199,11 +205,11 @@ func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (chan
 
 // fetchOne takes one message for basic.get.
 func (p *pump) fetchOne(ctx context.Context) ([]virtual.Taken, *tenure, error) {
-	if err := p.hold(ctx); err != nil {
+	if err := p.interrupt(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer p.letGo()
-	taken, from, _, err := p.fetch(ctx, 1, false)
+	taken, from, _, err := p.fetch(ctx, 1, 0, false)
 	return taken, from, err
 }
 

@@ -31,74 +31,121 @@ type death struct {
 	reason string
 }
 
-// bury drops or dead-letters messages, in order. What that pushes out of full queues is buried with them.
+// bury drops or dead-letters messages, in order. What that pushes out of full queues is buried with them. While the store
+// fails it is tried again, until ctx ends.
 func (b *Broker) bury(ctx context.Context, dead []death) {
+	for try := 0; len(dead) > 0 && ctx.Err() == nil; {
+		pushed, err := b.buryOne(ctx, &dead[0])
+		if err != nil {
+			b.storeFailed(err)
+			try = b.pause(try)
+			continue
+		}
+		try = 0
+		dead = append(dead[1:], pushed...)
+	}
+	b.unhold(dead)
+}
+
+// burySoon is bury on the goroutine of a publisher, who is not to wait for a store that fails: then it goes on in the
+// background.
+func (b *Broker) burySoon(dead []death) {
 	for len(dead) > 0 {
-		d := dead[0]
-		dead = append(dead[1:], b.buryOne(ctx, &d)...)
+		pushed, err := b.buryOne(b.ctx, &dead[0])
+		if err != nil {
+			b.storeFailed(err)
+			b.spawn(func() { b.bury(b.ctx, dead) })
+			return
+		}
+		dead = append(dead[1:], pushed...)
 	}
 }
 
-// buryOne puts the dead letter and settles the original in one step. It returns what the dead letter pushed out.
-func (b *Broker) buryOne(ctx context.Context, d *death) []death {
-	defer func() {
-		if d.from != nil {
-			d.from.held.Add(-1)
+// unhold stops counting messages as held.
+func (b *Broker) unhold(dead []death) {
+	for i := range dead {
+		if from := dead[i].from; from != nil {
+			from.held.Add(-1)
 		}
-	}()
+	}
+}
+
+// buryOne puts the dead letter and settles the original in one step. It returns what the dead letter pushed out, or why
+// it is not known whether it happened.
+func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err error) {
 	var settle []virtual.Settlement
 	if d.taken.Receipt != nil {
 		settle = []virtual.Settlement{settlementOf(&d.taken, virtual.Ack)}
 	}
 	if !d.q.args.hasDLX {
-		b.ackDead(ctx, settle)
-		return nil
+		return nil, b.drop(ctx, d, settle)
 	}
 	letter := deadLetter(contentOf(d.taken.Payload), d)
+	b.stamp(letter.content)
 	var refused []virtual.QueueRef // queues that do not take it
-	for try := 0; ctx.Err() == nil; {
+	if err := b.look(ctx); err != nil {
+		return nil, err
+	}
+	for fresh := false; ; {
 		r, targets := b.address(letter, d, refused)
 		r.Settlements = settle
+		if len(r.Messages) == 0 && !fresh { // it leads nowhere, as far as we know
+			if err := b.refresh(ctx); err != nil {
+				return nil, err
+			}
+			fresh = true
+			continue
+		}
 		if len(r.Messages) == 0 {
-			b.ackDead(ctx, settle)
-			return nil
+			return nil, b.drop(ctx, d, settle)
 		}
 		evicted, err := b.atomic.Apply(ctx, r, nil)
 		switch {
 		case err == nil:
-			return b.evictions(evicted)
+			b.unhold([]death{*d})
+			b.arrived(r.Messages)
+			return b.evictions(evicted), nil
 		case errors.Is(err, virtual.ErrGuard):
-			if err = b.refresh(ctx); err == nil {
-				continue
+			if err := b.refresh(ctx); err != nil {
+				return nil, err
 			}
 		case errors.Is(err, virtual.ErrStale):
-			return nil // it went to somebody else: he decides
+			b.unhold([]death{*d})
+			return nil, nil // it went to somebody else: he decides
 		default:
-			if told, ok := errors.AsType[*virtual.BatchError](err); ok {
-				for _, it := range told.Items {
-					refused = append(refused, targets[it.Index])
-				}
-				continue
+			told, ok := errors.AsType[*virtual.BatchError](err)
+			if !ok {
+				return nil, err
+			}
+			for _, it := range told.Items {
+				refused = append(refused, targets[it.Index])
 			}
 		}
-		b.storeFailed(err)
-		try = b.pause(try)
 	}
+}
+
+// drop removes a message that leaves no letter.
+func (b *Broker) drop(ctx context.Context, d *death, settle []virtual.Settlement) error {
+	if settle != nil {
+		if err := b.store.Settle(ctx, settle); err != nil && !told(err) && !errors.Is(err, virtual.ErrClosed) {
+			return err
+		}
+	}
+	b.unhold([]death{*d})
 	return nil
 }
 
-func (b *Broker) ackDead(ctx context.Context, settle []virtual.Settlement) {
-	if settle == nil {
-		return
-	}
+// insist settles, again until it is answered or ctx ends. What is stale is so for others to answer, and no error.
+func (b *Broker) insist(ctx context.Context, settle []virtual.Settlement) error {
 	for try := 0; ctx.Err() == nil; {
 		err := b.store.Settle(ctx, settle)
 		if err == nil || told(err) || errors.Is(err, virtual.ErrClosed) {
-			return
+			return nil
 		}
 		b.storeFailed(err)
 		try = b.pause(try)
 	}
+	return ctx.Err()
 }
 
 // address routes a dead letter. One that is about to enter a queue it died in before, with nobody having rejected it on
@@ -117,29 +164,30 @@ func (b *Broker) address(letter *letter, d *death, refused []virtual.QueueRef) (
 			return r, nil
 		}
 		if delay := delayOf(c.Headers); x.delayed() && delay > 0 {
-			m := &virtual.Message{Queue: delayedQueue, ID: deadID(d, delayedQueue), Delay: delay, Payload: c}
-			r.Messages, r.Guard = []*virtual.Message{m}, []virtual.Revision{x.guard}
+			m := &virtual.Message{Queue: delayedQueue, ID: deadID(d, delayedQueue), Delay: b.delayAtPut(delay), Lease: b.putLease, Payload: c}
+			r.Messages, r.Guard = []*virtual.Message{m}, b.guards(x.guard)
 			return r, []virtual.QueueRef{delayedQueue}
 		}
 	}
 	m := exchange.Message{Key: c.Key, CC: letter.cc, Headers: c.Headers, MessageID: c.MessageId, CorrelationID: c.CorrelationId, Timestamp: c.Timestamp}
 	t.routes.Route(&result, c.Exchange, &m)
 	for _, x := range result.Exchanges {
-		r.Guard = append(r.Guard, x.Data.(*exchangeState).guard)
+		r.Guard = append(r.Guard, b.guards(x.Data.(*exchangeState).guard)...)
 	}
 	for _, name := range result.Missing {
-		r.Guard = append(r.Guard, virtual.Revision{Key: keyExchange + name})
+		r.Guard = append(r.Guard, b.guards(virtual.Revision{Key: keyExchange + name})...)
 	}
 	for _, node := range result.Queues {
 		q := node.Data.(*queueState)
 		if c.Exchange == "" {
-			r.Guard = append(r.Guard, q.guard)
+			r.Guard = append(r.Guard, b.guards(q.guard)...)
 		}
 		if slices.Contains(refused, q.ref) || letter.cycles(q.name) {
 			continue
 		}
 		r.Messages = append(r.Messages, &virtual.Message{
-			Queue: q.ref, ID: deadID(d, q.ref), Priority: q.args.priority(c.Priority), TTL: ttlOf(q.args.ttl, -1), Payload: c,
+			Queue: q.ref, ID: deadID(d, q.ref), Priority: q.args.priority(c.Priority), TTL: b.ttlAtPut(q.args.ttl, -1),
+			Lease: b.putLease, Payload: c,
 		})
 		targets = append(targets, q.ref)
 		if q.limit != nil {
@@ -147,6 +195,14 @@ func (b *Broker) address(letter *letter, d *death, refused []virtual.QueueRef) (
 		}
 	}
 	return r, targets
+}
+
+// guards are the guards of a request, where the store checks them.
+func (b *Broker) guards(r virtual.Revision) []virtual.Revision {
+	if !b.guarded || r.Key == "" {
+		return nil
+	}
+	return []virtual.Revision{r}
 }
 
 // deadID makes the same id for the same death, so that putting it twice is putting it once.

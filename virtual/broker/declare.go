@@ -95,7 +95,7 @@ func (p *port) exchangeDelete(ctx context.Context, m *channel.ExchangeDelete) er
 	if reserved(m.Name) {
 		return fail(channel.AccessRefused, op, "exchange name '%s' contains reserved prefix 'amq.*'", m.Name)
 	}
-	return p.b.update(ctx, op, func(t *topology) ([]virtual.Change, error) {
+	return p.b.updateForAll(ctx, op, func(t *topology) ([]virtual.Change, error) {
 		if t.exchanges[m.Name] == nil {
 			return nil, nil
 		}
@@ -138,7 +138,7 @@ func (p *port) bind(ctx context.Context, op string, rec bindingRecord, unbind bo
 	b := p.b
 	binding := rec.binding()
 	key := keyBinding + binding.ID()
-	return b.update(ctx, op, func(t *topology) ([]virtual.Change, error) {
+	return b.updateForAll(ctx, op, func(t *topology) ([]virtual.Change, error) {
 		src := t.exchanges[rec.Source]
 		if unbind {
 			if q := t.queues[rec.Destination]; !rec.ToExchange && q != nil && q.rec.Owner != "" && q.rec.Owner != p.conn.id {
@@ -214,7 +214,11 @@ func (p *port) queueDeclare(ctx context.Context, m *channel.QueueDeclare) (chann
 		if name == "" {
 			return channel.Reply{}, noQueue(op, "", b.o.Vhost)
 		}
-		return p.declared(ctx, op, name)
+		q, consumers, err := b.lookup(ctx, op, name, p.conn.id)
+		if err != nil {
+			return channel.Reply{}, err
+		}
+		return p.declared(ctx, op, q, consumers)
 	}
 	if name == "" {
 		name = "amq.gen-" + rand.Text()
@@ -228,7 +232,7 @@ func (p *port) queueDeclare(ctx context.Context, m *channel.QueueDeclare) (chann
 	}
 	var made virtual.QueueRef // the incarnation we created and would have to remove
 	defer func() {
-		if made.Name != "" {
+		if made.Name != "" && !b.top.buries {
 			_, _ = b.namespace.Delete(b.ctx, made)
 		}
 	}()
@@ -248,7 +252,7 @@ func (p *port) queueDeclare(ctx context.Context, m *channel.QueueDeclare) (chann
 		if bad != nil {
 			return nil, fail(channel.PreconditionFailed, op, "%v", bad)
 		}
-		if why := args.unsupported(b.traits); why != "" {
+		if why := args.unsupported(b.traits, b.exactLimits); why != "" {
 			return nil, fail(channel.NotImplemented, op, "%s", why)
 		}
 		if made.Name == "" {
@@ -257,14 +261,23 @@ func (p *port) queueDeclare(ctx context.Context, m *channel.QueueDeclare) (chann
 		rec := rec
 		rec.Incarnation = made.Incarnation
 		write := virtual.Change{Key: keyQueue + name, If: virtual.Absent, Value: encode(rec)}
-		if m.Exclusive {
-			write.Session = b.sessionName()
+		if !m.Exclusive {
+			return []virtual.Change{write}, nil
 		}
-		return []virtual.Change{write}, nil
+		write.Session = b.sessionName()
+		changes := []virtual.Change{write}
+		if t.buries { // it may go with its session, and then nobody writes down that it went
+			changes = append(changes, virtual.Change{Key: keyGrave + made.Incarnation, If: virtual.Any, Value: encode(name)})
+		}
+		return changes, nil
+	}
+	fresh := virtual.QueueRef{Name: name, Incarnation: fmt.Sprintf("%s.%d", b.sessionName(), b.serial.Add(1))}
+	if b.top.buries {
+		made = fresh // there is nothing to create
 	}
 	err := b.update(ctx, op, plan)
 	if err == errUncreated {
-		made = virtual.QueueRef{Name: name, Incarnation: fmt.Sprintf("%s.%d", b.sessionName(), b.serial.Add(1))}
+		made = fresh
 		if err := b.namespace.Create(ctx, made); err != nil {
 			return channel.Reply{}, unstored(op, err)
 		}
@@ -274,11 +287,19 @@ func (p *port) queueDeclare(ctx context.Context, m *channel.QueueDeclare) (chann
 		return channel.Reply{}, err
 	}
 	b.top.mu.RLock()
-	if q := b.top.queues[name]; q != nil && q.ref == made {
-		made = virtual.QueueRef{}
+	q, bad404 := b.top.queue(op, name, p.conn.id, b.o.Vhost)
+	consumers := 0
+	if q != nil {
+		consumers = len(q.consumers)
+		if q.ref == made {
+			made = virtual.QueueRef{}
+		}
 	}
 	b.top.mu.RUnlock()
-	return p.declared(ctx, op, name)
+	if bad404 != nil { // deleted since
+		return channel.Reply{}, bad404
+	}
+	return p.declared(ctx, op, q, consumers)
 }
 
 // sameQueue names the first difference between what is and what is declared.
@@ -305,20 +326,16 @@ func (b *Broker) sameQueue(op, name string, is, want queueRecord) error {
 }
 
 // declared answers a declaration, passive or not, with the counts, and makes the queue the channel's last.
-func (p *port) declared(ctx context.Context, op, name string) (channel.Reply, error) {
-	q, consumers, err := p.b.lookup(ctx, op, name, p.conn.id)
-	if err != nil {
-		return channel.Reply{}, err
-	}
+func (p *port) declared(ctx context.Context, op string, q *queueState, consumers int) (channel.Reply, error) {
 	n, err := p.b.ready(ctx, q)
 	if err != nil {
 		return channel.Reply{}, unstored(op, err)
 	}
 	p.b.touch(q)
 	p.mu.Lock()
-	p.lastQueue = name
+	p.lastQueue = q.name
 	p.mu.Unlock()
-	return channel.Reply{Queue: name, Messages: n, Consumers: consumers}, nil
+	return channel.Reply{Queue: q.name, Messages: n, Consumers: consumers}, nil
 }
 
 // lookup finds a queue on a fresh view.
@@ -353,7 +370,7 @@ func (p *port) queueDelete(ctx context.Context, m *channel.QueueDelete) (int, er
 		}
 	}
 	var deleted *queueState
-	err = b.update(ctx, op, func(t *topology) ([]virtual.Change, error) {
+	err = b.updateForAll(ctx, op, func(t *topology) ([]virtual.Change, error) {
 		q := t.queues[name]
 		if q == nil {
 			return nil, nil

@@ -2,13 +2,11 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
-	"github.com/dashi-mq/dashi/exchange"
 	"github.com/dashi-mq/dashi/virtual"
 )
 
@@ -23,12 +21,13 @@ type janitor struct {
 type uses struct {
 	mu    sync.Mutex
 	last  map[string]time.Time // by incarnation
+	told  map[string]time.Time // when this process said so itself
 	moved chan struct{}        // told of changes
 }
 
 // bootstrap prepares the vhost: the predeclared exchanges and, with nobody else there, an end to what is transient.
 func (b *Broker) bootstrap(ctx context.Context) error {
-	b.uses = uses{last: map[string]time.Time{}, moved: make(chan struct{}, 1)}
+	b.uses = uses{last: map[string]time.Time{}, told: map[string]time.Time{}, moved: make(chan struct{}, 1)}
 	b.txName = newName()
 	sessions, err := b.registry.Sessions(ctx)
 	if err != nil {
@@ -174,6 +173,9 @@ func (b *Broker) tidy(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.emptyGraves(ctx); err != nil {
+		return err
+	}
 	return b.dropOrphans(ctx)
 }
 
@@ -229,74 +231,6 @@ func (b *Broker) expireHeads(ctx context.Context) {
 	}
 }
 
-// deliverDelayed routes the messages of x-delayed-message exchanges when they are due, with the bindings of then.
-func (b *Broker) deliverDelayed(ctx context.Context) {
-	var result exchange.Result
-	for try := 0; ctx.Err() == nil; {
-		taken, _, err := b.store.Get(ctx, virtual.GetRequest{Queue: delayedQueue, Max: batchLimit, Wait: time.Minute, Lease: b.o.Lease}, nil)
-		if err != nil {
-			b.storeFailed(err)
-			try = b.pause(try)
-			continue
-		}
-		try = 0
-		for i := range taken {
-			b.release(ctx, &taken[i], &result)
-		}
-	}
-}
-
-// release puts a delayed message where it goes now, and takes it out of the delayed ones in the same step.
-func (b *Broker) release(ctx context.Context, t *virtual.Taken, result *exchange.Result) {
-	d := &death{taken: *t, reason: "due"}
-	c := contentOf(t.Payload)
-	l := &letter{content: c, reason: reasonRejected, cc: append(keysOf(c.Headers["CC"]), c.BCC...)}
-	settle := []virtual.Settlement{settlementOf(t, virtual.Ack)}
-	for try := 0; ctx.Err() == nil; {
-		r := b.due(l, d, result)
-		if len(r.Messages) == 0 {
-			b.ackDead(ctx, settle)
-			return
-		}
-		r.Settlements = settle
-		evicted, err := b.atomic.Apply(ctx, r, nil)
-		if err == nil {
-			b.bury(ctx, b.evictions(evicted))
-			return
-		}
-		if errors.Is(err, virtual.ErrGuard) {
-			if err = b.refresh(ctx); err == nil {
-				continue
-			}
-		}
-		if told(err) {
-			return // taken by another janitor, or refused: it is tried again when the lease ends
-		}
-		b.storeFailed(err)
-		try = b.pause(try)
-	}
-}
-
-// due routes a delayed message past its exchange's delay.
-func (b *Broker) due(l *letter, d *death, result *exchange.Result) virtual.ApplyRequest {
-	past := *l
-	past.content = l.content.Clone()
-	if past.content.Headers != nil {
-		past.content.Headers = channel.CloneTable(past.content.Headers)
-		delete(past.content.Headers, "x-delay")
-	}
-	r, _ := b.address(&past, d, nil)
-	for _, m := range r.Messages {
-		m.Payload = l.content
-		if n, ok := parseExpiration(l.content.Expiration); ok && m.TTL >= 0 {
-			if ttl := ttlOf(-1, n); m.TTL == 0 || ttl < m.TTL {
-				m.TTL = ttl
-			}
-		}
-	}
-	return r
-}
-
 // noteUse remembers when queues with x-expires were used.
 func (b *Broker) noteUse(e effects) {
 	now := time.Now()
@@ -319,6 +253,7 @@ func (b *Broker) noteUse(e effects) {
 	}
 	for _, q := range e.gone {
 		delete(b.uses.last, q.ref.Incarnation)
+		delete(b.uses.told, q.ref.Incarnation)
 	}
 }
 
@@ -350,8 +285,12 @@ func (b *Broker) touch(q *queueState) {
 	}
 	now := time.Now()
 	b.uses.mu.Lock()
-	last, known := b.uses.last[q.ref.Incarnation]
-	recent := known && now.Sub(last) < time.Duration(q.args.expires)*time.Millisecond/8
+	// Not by what others told: this process may have heard of it late.
+	told, known := b.uses.told[q.ref.Incarnation]
+	recent := known && now.Sub(told) < time.Duration(q.args.expires)*time.Millisecond/8
+	if !recent {
+		b.uses.told[q.ref.Incarnation] = now
+	}
 	b.uses.mu.Unlock()
 	if recent {
 		return
@@ -371,6 +310,14 @@ func (b *Broker) touch(q *queueState) {
 func (b *Broker) expireQueues(ctx context.Context) {
 	for {
 		due, next := b.unused()
+		if len(due) > 0 { // others may have used them since
+			if err := b.refresh(ctx); err != nil {
+				b.storeFailed(err)
+				due, next = nil, time.Second
+			} else {
+				due, next = b.unused()
+			}
+		}
 		for _, q := range due {
 			b.log.Info("queue expired", "queue", q.name, "vhost", b.o.Vhost)
 			if err := b.deleteQueue(ctx, q); err != nil {

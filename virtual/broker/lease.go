@@ -66,8 +66,22 @@ func (b *Broker) renew() {
 	}
 }
 
+// holdsAny reports whether a pump holds messages, on their way or unanswered.
+func (b *Broker) holdsAny() bool {
+	for _, p := range b.allPumps() {
+		if t := p.tenure.Load(); t != nil && t.held.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // renewAll reports whether anything is held.
 func (b *Broker) renewAll() bool {
+	if b.holders == nil {
+		b.extendAll()
+		return b.holdsAny()
+	}
 	byHolder := map[string][]*tenure{}
 	for _, p := range b.allPumps() {
 		t := p.tenure.Load()

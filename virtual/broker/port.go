@@ -98,7 +98,7 @@ func (p *port) call(ctx context.Context, m channel.Method) (r channel.Reply, err
 	case *channel.QueuePurge:
 		r.Messages, err = p.queuePurge(ctx, m)
 	case *channel.Qos:
-		p.qos(m)
+		p.qos(ctx, m)
 	case *channel.Consume:
 		told = true
 		r, err = p.consume(ctx, m)
@@ -112,7 +112,7 @@ func (p *port) call(ctx context.Context, m channel.Method) (r channel.Reply, err
 		told = true
 		err = p.recover(ctx, m)
 	case *channel.Flow:
-		p.flow(m)
+		p.flow(ctx, m)
 	case *channel.ConfirmSelect:
 		err = p.confirmSelect()
 	case *channel.TxSelect:

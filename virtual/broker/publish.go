@@ -96,7 +96,11 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	}
 	pub.tooLarge = p.b.tooLarge(pub.content)
 	// In a transaction, too: an unknown exchange fails at once. The commit routes again.
-	if err := p.b.routeFresh(ctx, pub, &p.result); err != nil {
+	err := p.b.routeFresh(ctx, pub, &p.result)
+	if err == nil {
+		err = p.b.noteExpiring(ctx, pub)
+	}
+	if err != nil {
 		return p.refuse(ctx, err)
 	}
 	p.mu.Lock()
@@ -112,8 +116,7 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	p.numbers++
 	pub.number, pub.confirm = p.numbers, p.confirming
 	p.mu.Unlock()
-	err := p.b.committer.add(ctx, pub)
-	if err != nil { // not accepted: the number is the next message's
+	if err = p.b.committer.add(ctx, pub); err != nil { // not accepted: the number is the next message's
 		p.mu.Lock()
 		p.numbers--
 		p.mu.Unlock()
@@ -171,8 +174,11 @@ func (p *port) accept(m *channel.Publish, pub *publication) *channel.Error {
 	c.Set(&m.Publishing, body)
 	pub.content, pub.first.m = c, &s.message
 	if len(m.Headers) > 0 {
-		return carbonCopies(op, pub)
+		if err := carbonCopies(op, pub); err != nil {
+			return err
+		}
 	}
+	p.b.stamp(c)
 	return nil
 }
 
@@ -205,17 +211,11 @@ func carbonCopies(op string, pub *publication) *channel.Error {
 	return nil
 }
 
-// delayOf returns how long an x-delayed-message exchange keeps a message.
-func delayOf(h channel.Table) time.Duration {
-	ms, _ := integer(h["x-delay"])
-	return time.Duration(max(0, min(ms, maxMillis))) * time.Millisecond
-}
-
-// delayedQueue holds the messages of x-delayed-message exchanges until they are due.
-var delayedQueue = virtual.QueueRef{Name: "!delayed", Incarnation: "1"}
-
 // routeFresh routes a publication; what leads nowhere is routed again on a fresh view before it is said.
 func (b *Broker) routeFresh(ctx context.Context, pub *publication, r *exchange.Result) error {
+	if err := b.look(ctx); err != nil {
+		return unstored("basic.publish", err)
+	}
 	bad := b.route(pub, r)
 	if bad == nil && pub.routed {
 		return nil
@@ -286,11 +286,11 @@ func (b *Broker) aim(pub *publication, q *queueState, delay time.Duration) {
 	} else if m.Payload != nil {
 		m = new(virtual.Message) // routed before: the store may have the first one
 	}
-	*m = virtual.Message{ID: b.newID(), Delay: delay, Payload: pub.content}
+	*m = virtual.Message{ID: b.newID(), Delay: b.delayAtPut(delay), Lease: b.putLease, Payload: pub.content}
 	if q == nil {
 		m.Queue = delayedQueue
 	} else {
-		m.Queue, m.Priority, m.TTL = q.ref, q.args.priority(pub.content.Priority), ttlOf(q.args.ttl, pub.ttl)
+		m.Queue, m.Priority, m.TTL = q.ref, q.args.priority(pub.content.Priority), b.ttlAtPut(q.args.ttl, pub.ttl)
 	}
 	if pub.routed {
 		pub.more = append(pub.more, target{m, q})

@@ -30,6 +30,13 @@ type pump struct {
 	state   atomic.Int32
 	starved atomic.Bool // the consumers had no room when the pump last looked
 	gone    atomic.Bool // the queue is no more
+	partial atomic.Bool // not all consumers had room when the pump last looked
+
+	// Where Gets wait, see poll.go.
+	cut     atomic.Pointer[context.CancelFunc] // ends the Get that waits
+	wanted  atomic.Int32                       // how many wait for getting
+	blocked atomic.Bool                        // a Get or a pause is under way
+	pace    pacer
 
 	tenure  atomic.Pointer[tenure] // changed under getting; read by the renewer, who must not wait for a Get
 	started atomic.Uint64          // steps begun
@@ -84,6 +91,7 @@ func (p *pump) remove(c *consumer) {
 // end is called when the queue is no more.
 func (p *pump) end() {
 	p.gone.Store(true)
+	p.cutShort()
 	for _, c := range p.list() {
 		c.port.cancelled(c)
 	}
@@ -102,9 +110,11 @@ func (p *pump) wake() {
 			}
 		case running:
 			if p.state.CompareAndSwap(running, again) {
+				p.cutShort()
 				return
 			}
 		default:
+			p.cutShort()
 			return
 		}
 	}
@@ -113,7 +123,7 @@ func (p *pump) wake() {
 // fed is called when consumers got room: it wakes the pump if it had stopped for want of it, or if others leave messages
 // for what is recorded of its room.
 func (p *pump) fed() {
-	if p.starved.Load() || p.q.ranked.Load() {
+	if p.starved.Load() || p.q.ranked.Load() || p.b.notifier == nil && p.partial.Load() {
 		p.wake()
 	}
 }
@@ -190,7 +200,7 @@ func (p *pump) letGo() { <-p.getting }
 
 // quiesce waits until nothing is on its way to a consumer that was removed before.
 func (p *pump) quiesce(ctx context.Context) {
-	if p.hold(ctx) == nil {
+	if p.interrupt(ctx) == nil {
 		p.letGo()
 	}
 }
@@ -211,12 +221,20 @@ func (p *pump) move(ctx context.Context) bool {
 		}
 	}
 	p.starved.Store(false)
-	taken, from, parked, err := p.fetch(ctx, room, true)
+	if p.b.notifier == nil {
+		return p.moveWaiting(ctx, room)
+	}
+	taken, from, parked, err := p.fetch(ctx, room, 0, true)
 	if err != nil {
 		p.unreserve()
 		return false
 	}
-	more := len(taken) == room
+	more := p.pass(ctx, taken, from, parked)
+	return more || len(taken) == room
+}
+
+// pass hands over what was taken. It reports whether some of it was dead, so that there may be more.
+func (p *pump) pass(ctx context.Context, taken []virtual.Taken, from *tenure, parked time.Time) (more bool) {
 	taken, dead := p.sift(taken, from, parked)
 	if len(dead) > 0 {
 		more = true
@@ -233,6 +251,9 @@ func (p *pump) strike(ctx context.Context) {
 		return
 	}
 	p.parked = time.Time{}
+	if p.b.notifier == nil {
+		return
+	}
 	_, _, _ = p.b.store.Get(ctx, virtual.GetRequest{Queue: p.q.ref, Park: p.b.waiter}, nil)
 }
 
@@ -251,14 +272,36 @@ func (p *pump) reserve() int {
 		cs = []*consumer{c}
 	}
 	total := 0
-	for _, c := range cs {
-		if n := c.reserve(batchLimit - total); n > 0 {
+	for first := 0; first < len(cs) && total < p.b.getLimit; {
+		end := first + 1
+		for end < len(cs) && cs[end].priority == cs[first].priority {
+			end++
+		}
+		total += p.reserveEqual(cs[first:end], p.b.getLimit-total)
+		first = end
+	}
+	p.partial.Store(len(p.turns) < len(cs))
+	return total
+}
+
+// reserveEqual makes the turns of consumers of one priority, no more than most in all: each may have its share of that,
+// beginning with the one that comes next in the round, and then what the others have no room for.
+func (p *pump) reserveEqual(cs []*consumer, most int) (total int) {
+	next := 1 + slices.Index(cs, p.last) // 0 when the last one is not among them
+	share := max(1, most/len(cs))
+	from := len(p.turns)
+	for i := 0; i < len(cs) && total < most; i++ {
+		c := cs[(next+i)%len(cs)]
+		if n := c.reserve(min(share, most-total)); n > 0 {
 			p.turns = append(p.turns, turn{c: c, room: n})
 			total += n
 		}
-		if total == batchLimit {
-			break
-		}
+	}
+	for i := from; i < len(p.turns) && total < most; i++ {
+		t := &p.turns[i]
+		n := t.c.reserve(most - total)
+		t.room += n
+		total += n
 	}
 	return total
 }
@@ -320,28 +363,34 @@ func (p *pump) unreserve() {
 	}
 }
 
-// fetch makes one Get, again until it is answered; getting is held. With park what it took is valid until the next such
+// fetch makes one Get, again until it is answered, waiting up to wait; getting is held. With park what it took is valid until the next such
 // fetch, else it is the caller's. parked is when the Get was sent that left the pump waiting, if it was.
-func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.Taken, from *tenure, parked time.Time, err error) {
+func (p *pump) fetch(ctx context.Context, room int, wait time.Duration, park bool) (taken []virtual.Taken, from *tenure, parked time.Time, err error) {
 	var buf []virtual.Taken
 	if park {
 		buf = p.buf[:0]
 	}
 	for try := 0; ; {
+		r := virtual.GetRequest{Queue: p.q.ref, Max: room, Wait: wait, Lease: p.b.o.Lease, Need: p.b.needs(p.q)}
 		if from = p.tenure.Load(); from == nil || from.lost.Load() {
-			from = &tenure{pump: p, holder: p.b.holderName()}
+			from = &tenure{pump: p}
 			p.tenure.Store(from)
 			p.repeat = false
+			if p.b.holders != nil {
+				from.holder = p.b.holderName()
+			}
 		}
-		if !p.repeat {
-			from.take++
-		}
-		r := virtual.GetRequest{
-			Queue: p.q.ref, Max: room, Lease: p.b.o.Lease, Holder: from.holder, Take: from.take, Again: p.repeat,
-			Need: p.b.needs(p.q),
+		if p.b.holders != nil {
+			if !p.repeat {
+				from.take++
+			}
+			r.Holder, r.Take, r.Again = from.holder, from.take, p.repeat
 		}
 		if park {
-			r.Park, r.Fence, r.Rooms = p.b.waiter, p.fence(), p.rooms()
+			r.Fence, r.Rooms = p.fence(), p.rooms()
+			if p.b.notifier != nil {
+				r.Park = p.b.waiter
+			}
 		}
 		sent := time.Now()
 		taken, _, err = p.b.store.Get(ctx, r, buf)
@@ -361,6 +410,7 @@ func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.
 				}
 				p.buf = taken
 			}
+			p.b.complete(taken, p.q)
 			if n := int64(len(taken)); n > 0 && from.held.Add(n) == n {
 				signal(p.b.held)
 			}
@@ -370,24 +420,18 @@ func (p *pump) fetch(ctx context.Context, room int, park bool) (taken []virtual.
 		case errors.Is(err, virtual.ErrNoQueue), errors.Is(err, virtual.ErrFence), errors.Is(err, virtual.ErrClosed):
 			return nil, from, parked, err
 		default: // nobody knows whether it took anything
-			p.repeat = true
-			p.b.storeFailed(err)
+			p.repeat = p.b.holders != nil // else it comes back when its lease ends
 			if ctx.Err() != nil {
 				return nil, from, parked, ctx.Err()
 			}
+			p.b.storeFailed(err)
 			try = p.b.pause(try)
 		}
 	}
 }
 
-// needs lists the results that the queue's arguments make the engine look at.
-func (b *Broker) needs(q *queueState) virtual.Need {
-	n := virtual.NeedAge // any message may carry a TTL
-	if q.args.counted {
-		n |= virtual.NeedAttempt
-	}
-	return n
-}
+// needs lists the results that the engine looks at: any message may carry a TTL, and redelivered tells of the attempt.
+func (b *Broker) needs(*queueState) virtual.Need { return virtual.NeedAge | virtual.NeedAttempt }
 
 // expired reports whether a message is past its TTL. One that found a consumer waiting is not: a server would have
 // handed it over at once.

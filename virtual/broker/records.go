@@ -19,6 +19,11 @@ const (
 	keyConsumer = "c/" // + incarnation + "/" + id: consumerRecord, bound to the session of its process
 	keyTouch    = "e/" // + incarnation: written when a queue with x-expires is used without a consumer
 	keyJanitor  = "l/janitor"
+
+	// Only where the store lacks something:
+	keyRoutes   = "p/" // + session: that process routes on what it knows (no Guards); bound to its session
+	keyGrave    = "g/" // + incarnation: name of a queue to be emptied once it is no more (no Namespace)
+	keyExpiring = "t/" // + incarnation: ms, the shortest life of a message published there (no Expirer)
 )
 
 // exchangeRecord is a declared exchange.

@@ -13,6 +13,7 @@ type settleItem struct {
 	virtual.Settlement
 	from *tenure
 	dead *death // instead of an Ack: the message is dead-lettered
+	lost bool   // its lease was lost, which has been told
 
 	// A message that comes back frees its consumer's window only when it is there: the consumer is to get it before
 	// what stands behind it.
@@ -29,7 +30,7 @@ type settler struct {
 
 func newSettler(b *Broker) *settler {
 	s := &settler{}
-	s.combiner = combiner[settleItem]{b: b, run: s.settle, inline: b.traits.InFlight == 0, batch: batchLimit, bound: 1 << 20}
+	s.combiner = combiner[settleItem]{b: b, run: s.settle, inline: b.quick, batch: batchLimit, bound: 1 << 20}
 	return s
 }
 
@@ -69,6 +70,9 @@ func (s *settler) settle(items []settleItem, try int) bool {
 		stale := err != nil && !s.asked && errors.Is(virtual.ItemErr(err, k), virtual.ErrStale)
 		k++
 		s.answered(it, stale)
+		if it.Kind == virtual.Requeue || it.Kind == virtual.Return {
+			b.arrivedAt(it.Queue)
+		}
 	}
 	clear(s.batch)
 	s.asked = false
@@ -84,10 +88,10 @@ func told(err error) bool {
 // answered does what follows an answer that reached the store.
 func (s *settler) answered(it *settleItem, stale bool) {
 	q := it.from.pump.q
-	if !it.from.lost.Load() {
+	if !it.from.lost.Load() && !it.lost {
 		it.from.held.Add(-1)
 	}
-	if stale && !it.from.pump.gone.Load() && it.Kind != virtual.Return {
+	if stale && !it.lost && !it.from.pump.gone.Load() && it.Kind != virtual.Return {
 		s.b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: q.name, Count: 1, Reason: "answered after the lease had run out"})
 	}
 	if it.Kind == virtual.Requeue && q.limit != nil {
@@ -215,7 +219,7 @@ func (p *port) feed(es []entry) {
 
 // answer sends an answer on its way.
 func (b *Broker) answer(e *entry, kind channel.SettleKind) {
-	it := settleItem{Settlement: e.settlement(virtual.Ack), from: e.from}
+	it := settleItem{Settlement: e.settlement(virtual.Ack), from: e.from, lost: e.lost}
 	if comesBack(kind) {
 		it.back, it.size = e.consumer, int(e.size)
 	}
@@ -273,7 +277,9 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 		p.b.answer(e, s.Kind) // not known: the settler goes on trying
 		return unstored(s.Method, err)
 	}
-	e.from.held.Add(-1)
+	if !e.lost {
+		e.from.held.Add(-1)
+	}
 	if err != nil {
 		p.b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: e.msg.Queue.Name, Count: 1, Reason: "acked after the lease had run out"})
 		return &channel.Error{Code: channel.PreconditionFailed, Op: s.Method, Text: "the message is held by another consumer", Cause: channel.ErrLeaseLost}

@@ -24,6 +24,9 @@ type topology struct {
 	bySource  map[string]map[string]struct{} // exchange: keys of bindings
 	byDest    map[string]map[string]struct{} // "q/" or "x/" + name: keys of bindings
 	janitor   string                         // the session that is
+	buries    bool                           // deletions leave graves
+	graves    map[string]*grave              // by incarnation
+	routing   map[string]struct{}            // sessions that route on what they know
 	dead      map[virtual.QueueRef]time.Time // queues that were seen to go, and when, until the janitor removed them from the store
 }
 
@@ -47,6 +50,7 @@ type queueState struct {
 	node  *exchange.Queue
 
 	session   string // an exclusive queue goes with it
+	shortest  int64  // ms, the shortest life of a message published here, where that is noted; -1: not known
 	used      uint64 // revision of its use record; 0: never had a consumer
 	consumers map[string]*consumerState
 	local     int         // consumers of this process
@@ -75,17 +79,25 @@ func (t *topology) clear() {
 	t.bySource = map[string]map[string]struct{}{}
 	t.byDest = map[string]map[string]struct{}{}
 	t.dead = map[virtual.QueueRef]time.Time{}
+	t.graves, t.routing = map[string]*grave{}, map[string]struct{}{}
 }
 
 // first returns the consumer registered first, or nil: the active one of a single-active queue.
 func (q *queueState) first() *consumerState {
 	var f *consumerState
 	for _, c := range q.consumers {
-		if f == nil || c.rev < f.rev {
+		if f == nil || c.rev < f.rev || c.rev == f.rev && c.id < f.id {
 			f = c
 		}
 	}
 	return f
+}
+
+func (c *consumerState) idOf() string {
+	if c == nil {
+		return ""
+	}
+	return c.id
 }
 
 // effects is what a change of the view means for the broker.
@@ -95,6 +107,8 @@ type effects struct {
 	consumers map[*queueState]uint64 // queues whose consumers changed
 	used      []*queueState          // queues whose use record was touched
 	janitor   bool                   // the janitor's lock changed
+	delaying  bool                   // there is an x-delayed-message exchange
+	heads     bool                   // queues whose messages expire are new, or have lost a consumer
 	work      bool                   // something went that may leave others to be cleaned up
 }
 
@@ -150,6 +164,12 @@ func (t *topology) missing(records []virtual.Record) []virtual.Record {
 	for k := range t.bindings {
 		lost(k)
 	}
+	for inc := range t.graves {
+		lost(keyGrave + inc)
+	}
+	for s := range t.routing {
+		lost(keyRoutes + s)
+	}
 	lost(keyJanitor)
 	return records
 }
@@ -176,6 +196,20 @@ func (t *topology) applyOne(key string, r virtual.Record, e *effects, session st
 		}
 	case keyConsumer:
 		t.applyConsumer(r, e, session)
+	case keyRoutes:
+		t.routing[name] = struct{}{}
+		if r.Deleted {
+			delete(t.routing, name)
+		}
+	case keyGrave:
+		t.applyGrave(name, r, e)
+	case keyExpiring:
+		if q := t.live[name]; q != nil && !r.Deleted {
+			if ms, ok := decode[int64](r); ok {
+				q.shortest = ms
+				e.heads = true
+			}
+		}
 	default:
 		if r.Key == keyJanitor {
 			t.janitor, e.janitor = r.Session, true
@@ -216,6 +250,37 @@ func (t *topology) applyExchange(name string, r virtual.Record, e *effects) {
 	x = &exchangeState{name: name, rec: rec, guard: virtual.Revision{Key: r.Key, Rev: r.Rev}, node: node}
 	node.Data = x
 	t.exchanges[name] = x
+	e.delaying = e.delaying || x.delayed()
+}
+
+func (t *topology) applyGrave(incarnation string, r virtual.Record, e *effects) {
+	if r.Deleted {
+		delete(t.graves, incarnation)
+		return
+	}
+	if name, ok := decode[string](r); ok && t.graves[incarnation] == nil {
+		t.graves[incarnation] = &grave{ref: virtual.QueueRef{Name: name, Incarnation: incarnation}}
+		e.work = true
+	}
+}
+
+// delays reports whether there is an x-delayed-message exchange.
+func (t *topology) delays() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, x := range t.exchanges {
+		if x.delayed() {
+			return true
+		}
+	}
+	return false
+}
+
+// queueOf returns the queue of an incarnation, or nil.
+func (t *topology) queueOf(ref virtual.QueueRef) *queueState {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.live[ref.Incarnation]
 }
 
 func (t *topology) applyQueue(name string, r virtual.Record, e *effects) {
@@ -249,7 +314,7 @@ func (t *topology) applyQueue(name string, r virtual.Record, e *effects) {
 	q := &queueState{
 		name: name, ref: virtual.QueueRef{Name: name, Incarnation: rec.Incarnation}, rec: rec, args: args,
 		guard: virtual.Revision{Key: r.Key, Rev: r.Rev}, node: t.routes.AddQueue(name), session: r.Session,
-		consumers: map[string]*consumerState{},
+		consumers: map[string]*consumerState{}, shortest: -1,
 	}
 	if args.bounded() {
 		q.limit = &virtual.Limit{Queue: q.ref, MaxLen: args.maxLen, MaxBytes: args.maxBytes, Reject: args.reject}
@@ -258,6 +323,7 @@ func (t *topology) applyQueue(name string, r virtual.Record, e *effects) {
 	t.queues[name] = q
 	t.live[rec.Incarnation] = q
 	e.fresh = append(e.fresh, q)
+	e.heads = e.heads || args.ttl >= 0
 }
 
 func (t *topology) applyBinding(r virtual.Record, e *effects) {
@@ -332,7 +398,7 @@ func (t *topology) applyConsumer(r virtual.Record, e *effects, session string) {
 	e.consumers[q] = r.Rev
 	if r.Deleted {
 		delete(q.consumers, id)
-		e.work = true
+		e.work, e.heads = true, true
 	} else if rec, ok := decode[consumerRecord](r); ok {
 		rev := r.Rev
 		if old := q.consumers[id]; old != nil {

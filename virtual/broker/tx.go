@@ -120,7 +120,9 @@ func (b *Broker) afterTx(ctx context.Context, e *entry, kind channel.SettleKind)
 		b.bury(ctx, []death{*e.death(reasonRejected)})
 		return
 	}
-	e.from.held.Add(-1)
+	if !e.lost {
+		e.from.held.Add(-1)
+	}
 	if kind == channel.Requeue && q.limit != nil {
 		b.trim(ctx, q)
 	}
@@ -129,7 +131,11 @@ func (b *Broker) afterTx(ctx context.Context, e *entry, kind channel.SettleKind)
 // applyTx makes the one step. A lease that was lost does not keep the rest from happening; a queue that refuses does.
 func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *port) error {
 	const op = "tx.commit"
-	if err := b.refresh(ctx); err != nil {
+	err := b.look(ctx)
+	if err == nil && b.guarded {
+		err = b.refresh(ctx)
+	}
+	if err != nil {
 		return unstored(op, err)
 	}
 	stale := map[int]bool{}             // indices of es
@@ -145,6 +151,7 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 		r.Producer, r.Sequence = b.txName, b.txSequence
 		evicted, err := b.atomic.Apply(ctx, r, nil)
 		if err == nil {
+			b.arrived(r.Messages)
 			b.bury(b.ctx, b.evictions(evicted))
 			return nil
 		}
@@ -181,9 +188,7 @@ func (b *Broker) txRequest(tx *transaction, es []entry, p *port, stale map[int]b
 			pub.routed = false // its exchange was deleted since
 		}
 		for _, g := range append([]virtual.Revision{pub.guard}, pub.guards...) {
-			if g.Key != "" {
-				r.Guard = append(r.Guard, g)
-			}
+			r.Guard = append(r.Guard, b.guards(g)...)
 		}
 		if !pub.routed || pub.tooLarge != nil {
 			continue

@@ -12,6 +12,7 @@ type entry struct {
 	attempt  int32
 	size     int32 // of the body
 	inTx     bool  // answered in an open transaction
+	lost     bool  // its lease was lost
 }
 
 func (e *entry) settlement(k virtual.Kind) virtual.Settlement {
@@ -21,7 +22,11 @@ func (e *entry) settlement(k virtual.Kind) virtual.Settlement {
 // death is the entry's end by a rule.
 func (e *entry) death(reason string) *death {
 	t := virtual.Taken{Message: e.msg, Receipt: e.receipt, Attempt: int(e.attempt)}
-	return &death{taken: t, q: e.from.pump.q, from: e.from, reason: reason}
+	d := &death{taken: t, q: e.from.pump.q, from: e.from, reason: reason}
+	if e.lost {
+		d.from = nil // it is not counted as held any more
+	}
+	return d
 }
 
 const segmentSize = 128

@@ -29,10 +29,10 @@ func (b *Broker) update(ctx context.Context, op string, plan func(t *topology) (
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		_, err = b.registry.Update(ctx, b.sessionName(), changes)
+		rev, err := b.registry.Update(ctx, b.sessionName(), changes)
 		switch {
 		case err == nil:
-			if err = b.refresh(ctx); err == nil {
+			if err = b.catchUp(ctx, rev); err == nil {
 				return nil
 			}
 		case errors.Is(err, virtual.ErrConflict):
@@ -42,6 +42,20 @@ func (b *Broker) update(ctx context.Context, op string, plan func(t *topology) (
 			return unstored(op, err)
 		}
 	}
+}
+
+// updateForAll is update for a change that has to hold for whatever is routed once it has returned, by any process.
+func (b *Broker) updateForAll(ctx context.Context, op string, plan func(t *topology) ([]virtual.Change, error)) error {
+	changed := false
+	err := b.update(ctx, op, func(t *topology) ([]virtual.Change, error) {
+		c, err := plan(t)
+		changed = changed || len(c) > 0
+		return c, err
+	})
+	if err != nil || !changed {
+		return err
+	}
+	return b.barrier(ctx)
 }
 
 // again waits before another try; 0 means that there is none.
@@ -102,6 +116,12 @@ func (r *removal) queue(q *queueState) {
 	r.bindings(r.t.byDest[q.guard.Key])
 	for _, id := range slices.Sorted(maps.Keys(q.consumers)) {
 		r.changes = append(r.changes, virtual.Change{Key: q.consumerKey(id), Op: virtual.Delete, If: virtual.Any})
+	}
+	if r.t.buries {
+		r.changes = append(r.changes, virtual.Change{Key: keyGrave + q.ref.Incarnation, If: virtual.Any, Value: encode(q.name)})
+	}
+	if q.shortest >= 0 {
+		r.changes = append(r.changes, virtual.Change{Key: keyExpiring + q.ref.Incarnation, Op: virtual.Delete, If: virtual.Any})
 	}
 	if q.args.expires > 0 {
 		r.changes = append(r.changes, virtual.Change{Key: keyTouch + q.ref.Incarnation, Op: virtual.Delete, If: virtual.Any})
@@ -173,7 +193,7 @@ func (q *queueState) consumerKey(id string) string {
 
 // deleteQueue deletes this incarnation of a queue, if it is still there.
 func (b *Broker) deleteQueue(ctx context.Context, q *queueState) error {
-	err := b.update(ctx, named("queue.delete", q.name), func(t *topology) ([]virtual.Change, error) {
+	err := b.updateForAll(ctx, named("queue.delete", q.name), func(t *topology) ([]virtual.Change, error) {
 		if t.live[q.ref.Incarnation] == nil {
 			return nil, nil
 		}

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"context"
 	"math"
+	"slices"
 
 	"github.com/dashi-mq/dashi/channel"
 )
@@ -139,7 +141,7 @@ func (p *port) Grant(tag string, n int) {
 }
 
 // qos sets the window of consumers to come, and lifts that of the channel; or, with global, sets that of the channel.
-func (p *port) qos(m *channel.Qos) {
+func (p *port) qos(ctx context.Context, m *channel.Qos) {
 	p.mu.Lock()
 	if m.Global {
 		p.global, p.globalSize = m.Count, m.Size
@@ -148,27 +150,42 @@ func (p *port) qos(m *channel.Qos) {
 		p.global, p.globalSize = 0, 0 // lifted, as by RabbitMQ
 	}
 	p.mu.Unlock()
-	p.feedAll()
+	p.resize(ctx)
 }
 
-func (p *port) flow(m *channel.Flow) {
+func (p *port) flow(ctx context.Context, m *channel.Flow) {
 	p.mu.Lock()
 	p.stopped = !m.Active
 	p.mu.Unlock()
-	if m.Active {
-		p.feedAll()
+	p.resize(ctx)
+}
+
+// resize has the pumps go by the channel's new windows. A Get that waits has room of the old ones: it ends first.
+func (p *port) resize(ctx context.Context) {
+	if p.b.notifier == nil {
+		for _, pm := range p.pumps() {
+			pm.quiesce(ctx)
+		}
 	}
+	p.feedAll()
+}
+
+// pumps are those of the channel's consumers.
+func (p *port) pumps() []*pump {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var pumps []*pump
+	for _, c := range p.consumers {
+		if !slices.Contains(pumps, c.pump) {
+			pumps = append(pumps, c.pump)
+		}
+	}
+	return pumps
 }
 
 // feedAll lets the pumps of all consumers look again.
 func (p *port) feedAll() {
-	p.mu.Lock()
-	pumps := map[*pump]struct{}{}
-	for _, c := range p.consumers {
-		pumps[c.pump] = struct{}{}
-	}
-	p.mu.Unlock()
-	for pm := range pumps {
+	for _, pm := range p.pumps() {
 		pm.fed()
 	}
 }
