@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -138,11 +139,16 @@ func cf02(e *Env) {
 	e.crash(0)
 	sub := e.open(1)
 	for _, q := range queues {
-		got := bodies(sub.drain(q))
-		e.same("acked messages after a crash in "+q, got, append(numbered("", n), "last"))
+		sub.holds(q, append(numbered("", n), "last")...)
 	}
 	// Dropped by the queue's own rule is acked too.
-	e.same("the queue with a limit of 2", bodies(sub.drain(limited)), []string{fmt.Sprint(n), "last"})
+	e.with(Counts, "a limit that the publisher keeps before its ack", func() {
+		got := bodies(sub.drain(limited))
+		if e.has(Order) {
+			e.same("the queue with a limit of 2", got, []string{fmt.Sprint(n), "last"})
+		}
+		e.check(len(got) == 2, "the queue with a limit of 2 has %s", show(got))
+	})
 	// And the other way round: whoever waits for every ack on its own can count on every one of them.
 	pub = e.confirming(0)
 	for i := range 5 {
@@ -150,8 +156,7 @@ func cf02(e *Env) {
 		e.crash(0)
 		sub = e.open(1)
 		for _, q := range queues {
-			d := sub.mustGet(q, true)
-			e.same("acked, then killed", []string{string(d.Body)}, []string{fmt.Sprint("alone", i)})
+			sub.holds(q, fmt.Sprint("alone", i))
 		}
 		pub = e.confirming(0)
 	}
@@ -201,6 +206,12 @@ func cf04(e *Env) {
 		ok := pub.outcome("", q, lasting("after"))[0]
 		return ok, "nacked"
 	})
-	got := bodies(sub.drain(q))
-	e.check(len(got) > 1 && got[0] == "before" && got[len(got)-1] == "after", "the queue has %s", show(got))
+	// What was nacked may be there, or not.
+	got := bodies(sub.takes(q, 2))
+	if e.has(Order) {
+		e.check(len(got) > 1 && got[0] == "before" && got[len(got)-1] == "after", "the queue has %s", show(got))
+	}
+	for _, b := range []string{"before", "after"} {
+		e.check(slices.Contains(got, b), "the queue has %s, without %q", show(got), b)
+	}
 }

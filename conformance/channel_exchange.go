@@ -29,7 +29,7 @@ var exchangeRows = []Row{
 	{ID: "EX-17", Run: ex17},
 	{ID: "EX-18", Run: ex18},
 	{ID: "EX-19", Needs: []Need{HashExchange}, Run: ex19},
-	{ID: "EX-20", Needs: []Need{Plus, Delay}, Run: ex20},
+	{ID: "EX-20", Needs: []Need{Plus}, Run: ex20},
 	{ID: "EX-21", Needs: []Need{RandomExchange}, Run: ex21},
 	{ID: "EX-22", Needs: []Need{HashExchange, RandomExchange}, Run: ex22},
 	{ID: "EX-23", Run: ex23},

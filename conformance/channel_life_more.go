@@ -233,7 +233,12 @@ func lc08(e *Env) {
 	_, err = pub.QueuePurge(e.ctx, q, channel.NoWait)
 	e.must(err, "queue.purge")
 	pub.post(x, "a.x", "after")
-	sub.holds(q, "after")
+	if e.has(Counts) {
+		sub.holds(q, "after")
+	} else {
+		// A Get of the consumer may be under way still, and what it takes is not ready, so that it is not purged.
+		sub.eventuallyHolds(q, "after")
+	}
 	_, err = pub.QueueDelete(e.ctx, q, channel.DeleteOptions{NoWait: true})
 	e.must(err, "queue.delete")
 	e.must(pub.ExchangeDelete(e.ctx, x, channel.DeleteOptions{NoWait: true}), "exchange.delete")

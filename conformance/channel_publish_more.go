@@ -202,11 +202,20 @@ func pb10(e *Env) {
 		e.must(err, "confirm")
 		e.check(acked, "nacked")
 	}
+	type copyOf struct {
+		who string
+		i   int
+	}
+	came := map[copyOf]bool{}
 	check := func(who string, i int, d channel.Delivery) {
 		e.Helper()
-		if !e.has(Order) {
+		if !e.has(Order) { // then which it is does not matter, but each is another
 			n, _ := d.Headers["n"].(int32)
 			i = int(n)
+			if came[copyOf{who, i}] {
+				e.Fatalf("%s: message %d came twice", who, i)
+			}
+			came[copyOf{who, i}] = true
 		}
 		e.sameTable(who, d.Headers, table{"n": int32(i), "list": []any{int32(i), []byte{byte(i)}}, "inner": table{"n": int32(i)}})
 		for _, c := range d.Body {

@@ -99,10 +99,34 @@ func qu14(e *Env) {
 
 // limitsLater is what holds where a limit is kept some time later: the newest stay, and all are acked.
 func (e *Env) limitsLater(pub *line) {
-	q := pub.args(table{"x-max-length": int32(3)})
+	q, dead := pub.deadLettered(table{"x-max-length": int32(3)})
 	pub.post("", q, numbered("", 10)...)
 	pub.ready(q, 3, "max-length 3, in the end")
-	pub.holds(q, "8", "9", "10")
+	pub.kept(q, dead, numbered("", 10)[7:], numbered("", 10)[:7])
+	e.with(Counts, "reject-publish, one message after the other", func() {
+		q, dead := pub.deadLettered(table{"x-max-length": int32(2), "x-overflow": "reject-publish"})
+		pub.post("", q, "1", "2")
+		e.check(!pub.outcome("", q, text("3"))[0], "a message over the limit was acked")
+		pub.holds(q, "1", "2")
+		e.check(pub.outcome("", q, text("4"))[0], "refused though there is room")
+		pub.holds(q, "4")
+		pub.empty(dead, "a refused publish is no dead letter")
+	})
+}
+
+// kept checks what a queue with a limit has kept, and what it has dropped: which ones, where the store keeps order, else
+// how many of all.
+func (l *line) kept(queue, dead string, kept, dropped []string) {
+	l.e.Helper()
+	gone := l.takes(dead, len(dropped)) // where that takes time, it is waited for here
+	rest := l.takes(queue, len(kept))
+	if l.e.has(Order) {
+		l.e.same("dropped from "+queue, bodies(gone), dropped)
+		l.e.same("kept in "+queue, bodies(rest), kept)
+		return
+	}
+	l.e.sameSet("kept in "+queue+" and dropped from it", bodies(append(gone, rest...)), append(kept, dropped...))
+	l.e.check(len(rest) == len(kept), "%q has kept %s, want %d of them", queue, show(bodies(rest)), len(kept))
 }
 
 // prior is a message with a priority.
@@ -110,7 +134,39 @@ func prior(body string, p uint8) channel.Publishing {
 	return channel.Publishing{Body: []byte(body), Priority: p}
 }
 
+// prioritiesLoosely is what holds where the store keeps no order: of many, nearly all of the higher come before the lower.
+func (e *Env) prioritiesLoosely() {
+	pub, sub := e.pair()
+	q := pub.args(table{"x-max-priority": int32(10)})
+	const n = 50
+	var want []string
+	for i := range n {
+		low, high := prior(fmt.Sprint("low", i), uint8(i%5)), prior(fmt.Sprint("high", i), uint8(6+i%5))
+		pub.put("", q, low, high)
+		want = append(want, string(low.Body), string(high.Body))
+	}
+	s := sub.window(1, q)
+	var ds []channel.Delivery
+	early := 0
+	for range 2 * n {
+		d := s.next()
+		e.check((d.Priority > 5) == strings.HasPrefix(string(d.Body), "high"), "the priority of %q came back as %d", d.Body, d.Priority)
+		if len(ds) < n && d.Priority > 5 {
+			early++
+		}
+		ds = append(ds, d)
+		e.ack(d)
+	}
+	e.sameSet("all messages", bodies(ds), want)
+	e.check(early >= n*3/4, "of the first %d messages %d have the higher priorities", n, early)
+	s.silent("all has come")
+}
+
 func qu16(e *Env) {
+	if !e.has(Order) {
+		e.prioritiesLoosely()
+		return
+	}
 	pub, sub := e.pair()
 	q := pub.args(table{"x-max-priority": int32(10)})
 	pub.put("", q,

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,12 +44,14 @@ func qu10(e *Env) {
 		if !transientGo {
 			return
 		}
-		e.gone(0, tq, "the last client session ended")
-		e.exchangeGone(0, tx, "the last client session ended")
-		pub.declare(tq, channel.QueueOptions{})
-		pub.put(x, "key.a", lasting("1"))
-		pub.empty(tq, "a new one, and not bound")
-		pub.holds(q, "1")
+		e.with(Sessions, "known though nobody was there", func() {
+			e.gone(0, tq, "the last client session ended")
+			e.exchangeGone(0, tx, "the last client session ended")
+			pub.declare(tq, channel.QueueOptions{})
+			pub.put(x, "key.a", lasting("1"))
+			pub.empty(tq, "a new one, and not bound")
+			pub.holds(q, "1")
+		})
 	})
 
 	e.with(Restarts, "a restart of the store", func() {
@@ -168,10 +171,20 @@ func qu17(e *Env) {
 	d.silent("the first to wait has taken over")
 	// The end of its channel: the next one, with what that one had unanswered first.
 	e.must(b.l.Close(e.ctx), "close")
-	back := c.gets("b1", "b2")
-	e.redelivered(true, back...)
+	// Where the store keeps no order, what that one had is among the others.
+	first := func(s *stream, want ...string) []channel.Delivery {
+		e.Helper()
+		if e.has(Order) {
+			back := s.gets(want...)
+			e.redelivered(true, back...)
+			return back
+		}
+		return s.take(len(want))
+	}
+	back := first(c, "b1", "b2")
 	e.ack(back[0])
-	held := append(back[1:], c.gets("b3")...)
+	all := append([]channel.Delivery{back[0]}, c.take(1)...)
+	e.with(Order, "one after the other", func() { e.same("the next", bodies(all), []string{"b1", "b3"}) })
 	d.silent("another consumer is the active one")
 	c.l.alive("an ack")
 	// The end of its process. In a rig of one process that ends the other consumer too.
@@ -179,10 +192,11 @@ func qu17(e *Env) {
 	if d.l.IsClosed() {
 		d = e.open(0).window(2, q)
 	}
-	back = d.gets(bodies(held)...)
-	e.redelivered(true, back...)
+	back = first(d, "b2", "b3")
 	e.ack(back...)
-	e.ack(d.gets("b4", "b5")...)
+	rest := d.take(2)
+	e.ack(rest...)
+	e.same("all of them, by one after the other", bodies(slices.Concat(all[:1], back, rest)), numbered("b", 5))
 	d.l.alive("acks")
 	// A newcomer waits.
 	n := e.open(1).window(2, q)
@@ -217,9 +231,12 @@ func qu19(e *Env) {
 	// Unknown ones are accepted, of every type.
 	l := e.open(0)
 	for _, good := range []table{
-		{"x-unknown": int32(-1)}, {"x-unknown": fullTable()}, {"unknown": "too"}, {"x-message-ttl": int64(315360000000)},
+		{"x-unknown": int32(-1)}, {"x-unknown": fullTable(70000)}, {"unknown": "too"}, {"x-message-ttl": int64(315360000000)},
 		{"x-expires": int64(315360000000)}, {"x-max-length": int32(0)}, {"x-max-priority": uint8(255)}, {"x-message-ttl": int8(100)},
 	} {
+		if good["x-max-priority"] != nil && !e.has(Priority) {
+			continue // refused with 540, as EX-24 checks
+		}
 		q := l.args(good)
 		e.check(e.exists(1, q), "with %v no queue was made", good)
 	}

@@ -24,6 +24,7 @@ func (e *Env) transactional(process int) *line {
 // say publishes without waiting for anything.
 func (l *line) say(exchange, key string, bodies ...string) {
 	for _, b := range bodies {
+		l.e.staged(exchange, key, text(b))
 		l.e.must(l.Publish(l.e.ctx, exchange, key, text(b)), "publish to %q by %q", exchange, key)
 	}
 }
@@ -39,8 +40,7 @@ func tx01(e *Env) {
 
 	tx := e.transactional(0)
 	s := tx.window(1, src)
-	one := s.next()
-	e.ack(one)
+	e.ack(s.gets("1")...)
 	tx.say("", q, "a", "b")
 	// Declare, bind and get are immediate, for others too.
 	x := tx.exchange(channel.Fanout)

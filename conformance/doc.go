@@ -12,6 +12,11 @@
 //		}})
 //	}
 //
+// Profiles are stores in memory that behave as other kinds of store do: Dress one to see what a program makes of a
+// queue service that knows no order, say, in virtual time.
+//
+// BenchmarkStore measures any store, and Counted counts the calls that are made to it.
+//
 // # The channel suite
 //
 // RunChannel checks what a channel must do, row by row of docs/semantics.md, one subtest each, on a Rig: a place where two

@@ -32,7 +32,8 @@ type Env struct {
 	conns     [2]*channel.Connection // the usual connection of each process
 	all       []*channel.Connection
 	bystander map[*channel.Connection]*channel.Channel
-	queues    []string // to be deleted at the end
+	casts     map[string]*cast // by queue
+	queues    []string         // to be deleted at the end
 	exchanges []string
 }
 
@@ -43,6 +44,7 @@ func (e *Env) runRow(open func(ctx context.Context) (Rig, error)) {
 		e.Fatalf("the rig cannot be opened: %v", err)
 	}
 	e.rig, e.run, e.bystander = rig, strings.ToLower(rand.Text()[:6]), map[*channel.Connection]*channel.Channel{}
+	e.casts = map[string]*cast{}
 	e.Cleanup(func() {
 		if err := rig.Close(); err != nil {
 			e.Errorf("the rig does not close: %v", err)

@@ -107,6 +107,7 @@ func (l *line) put(exchange, key string, ms ...channel.Publishing) {
 		for _, m := range ms {
 			l.e.must(l.Publish(l.e.ctx, exchange, key, m), "publish to %q by %q", exchange, key)
 		}
+		l.e.staged(exchange, key, ms...)
 		l.flush()
 		return
 	}
@@ -119,6 +120,7 @@ func (l *line) put(exchange, key string, ms ...channel.Publishing) {
 
 // outcome publishes messages on a line in confirm mode and tells which were acked.
 func (l *line) outcome(exchange, key string, ms ...channel.Publishing) []bool {
+	l.e.staged(exchange, key, ms...)
 	cs := make([]*channel.Confirmation, len(ms))
 	for i, m := range ms {
 		c, err := l.PublishDeferred(l.e.ctx, exchange, key, m)
@@ -181,6 +183,16 @@ func (l *line) mustGet(queue string, autoAck bool) channel.Delivery {
 	return d
 }
 
+// gets takes these messages, one by one.
+func (l *line) gets(queue string, want ...string) []channel.Delivery {
+	l.e.Helper()
+	ds := make([]channel.Delivery, len(want))
+	for i := range ds {
+		ds[i] = l.get(queue)
+	}
+	return l.e.came("gets from "+queue, queue, ds, want...)
+}
+
 // empty checks that a get finds nothing.
 func (l *line) empty(queue, why string) {
 	l.e.Helper()
@@ -216,8 +228,9 @@ func (l *line) passive(queue string) channel.Queue {
 	return q
 }
 
-// drain takes all there is, as text.
+// drain takes all there is.
 func (l *line) drain(queue string) []channel.Delivery {
+	l.e.Helper()
 	var ds []channel.Delivery
 	for {
 		d, ok := l.tryGet(queue, true)
@@ -228,25 +241,27 @@ func (l *line) drain(queue string) []channel.Delivery {
 	}
 }
 
-// holds checks that a queue has exactly these messages, in order where the store keeps it, and takes them.
-func (l *line) holds(queue string, want ...string) []channel.Delivery {
+// takes takes n messages, fewer only if there are no more, and all there are beyond.
+func (l *line) takes(queue string, n int) []channel.Delivery {
 	l.e.Helper()
 	var ds []channel.Delivery
-	for len(ds) < len(want) {
+	for len(ds) < n {
 		d, ok := l.tryGet(queue, true)
 		if !ok && !l.e.has(Counts) {
 			d, ok = l.mustGet(queue, true), true
 		}
 		if !ok {
-			break
+			return ds
 		}
 		ds = append(ds, d)
 	}
-	if len(ds) == len(want) {
-		ds = append(ds, l.drain(queue)...)
-	}
-	l.e.same("messages in "+queue, bodies(ds), want)
-	return ds
+	return append(ds, l.drain(queue)...)
+}
+
+// holds checks that a queue has exactly these messages, in order where the store keeps it, and takes them.
+func (l *line) holds(queue string, want ...string) []channel.Delivery {
+	l.e.Helper()
+	return l.e.came("messages in "+queue, queue, l.takes(queue, len(want)), want...)
 }
 
 // exists checks whether a queue exists, on a channel of its own since the answer may close it.

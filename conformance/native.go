@@ -110,7 +110,7 @@ func (r *nativeRig) Virtual() bool { return false }
 
 func (r *nativeRig) Lacks(need Need) (string, bool) {
 	switch need {
-	case Plus, Delay, Faults, Freezes, Foreign, BodyLimit:
+	case Plus, Faults, Freezes, Foreign, BodyLimit:
 		return "beyond RabbitMQ", true
 	case TwoVhosts:
 		return "no second vhost was given", r.o.OtherVhostURL == ""

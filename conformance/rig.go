@@ -55,8 +55,11 @@ const (
 	Order    Need = "order"    // first in, first out
 	Counts   Need = "counts"   // exact numbers of ready messages
 	Priority Need = "priority" // x-max-priority
-	Delay    Need = "delay"    // delayed messages
+	Attempts Need = "attempts" // exact numbers of attempts
 	Limits   Need = "limits"   // max-length kept at the publish, not some time later
+	Ranks    Need = "ranks"    // consumer priorities across processes
+	Stale    Need = "stale"    // who answers a message that another one has by now is told
+	Sessions Need = "sessions" // the end of the last session is seen, though nobody was there
 
 	Plus           Need = "plus"            // beyond RabbitMQ, marked (+)
 	HashExchange   Need = "hash exchange"   // x-consistent-hash, marked (p)
@@ -74,7 +77,7 @@ const (
 // trait says that the need is a trait of the store.
 func (n Need) trait() bool {
 	switch n {
-	case Order, Counts, Priority, Delay, Limits:
+	case Order, Counts, Priority, Attempts, Limits, Ranks, Stale, Sessions:
 		return true
 	}
 	return false
@@ -102,7 +105,7 @@ type Planter interface {
 
 // BodyLimiter is a Rig whose store takes bodies only up to a limit.
 type BodyLimiter interface {
-	// MaxBody returns a number of bytes that is certainly too large.
+	// MaxBody returns a number of bytes that is certainly too large, by one.
 	MaxBody() int
 }
 

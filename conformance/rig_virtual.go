@@ -21,7 +21,8 @@ type VirtualOptions struct {
 	OpenOther func() (virtual.Store, error)
 	// Restart restarts the store; nil: it cannot be.
 	Restart func(ctx context.Context) error
-	// Unit is the unit of time; 0 is 200 ms, or what the store's leases ask for.
+	// Unit is the unit of time; 0 is 200 ms. It is raised to what the store's traits ask for: two DelaySteps, whole
+	// LeaseSteps, and a tenth of LeaseMin.
 	Unit time.Duration
 	// Virtual says that time is that of a testing/synctest bubble.
 	Virtual bool
@@ -56,13 +57,28 @@ func newVirtual(name string, o VirtualOptions) *virtualRig {
 	if o.Unit == 0 {
 		o.Unit = 200 * time.Millisecond
 	}
-	return &virtualRig{name: name, o: o}
+	r := &virtualRig{name: name, o: o, barrier: o.Unit}
+	if s, err := o.Open(); err == nil { // else Connect says why
+		r.traits = virtual.TraitsOf(s)
+		_, r.registry = virtual.As[virtual.Registry](s)
+		_, r.notifier = virtual.As[virtual.Notifier](s)
+		_, r.bounded = virtual.As[virtual.Bounded](s)
+		_ = virtual.Close(s)
+	}
+	t := &r.traits
+	// An age that is told a step too long or too short is still on the right side of half a unit.
+	r.o.Unit = up(max(o.Unit, 2*t.DelayStep, (t.LeaseMin+rigLease-1)/rigLease), t.LeaseStep)
+	return r
 }
 
 // virtualRig runs brokers behind gates that can break, freeze and kill them.
 type virtualRig struct {
 	name string
-	o    VirtualOptions
+	o    VirtualOptions // Unit is what the store asks for
+
+	barrier                     time.Duration
+	traits                      virtual.Traits // what the store claims and has
+	registry, notifier, bounded bool
 
 	mu        sync.Mutex
 	processes [2]*virtualProcess
@@ -79,7 +95,14 @@ func (r *virtualRig) Name() string         { return r.name }
 func (r *virtualRig) Unit() time.Duration  { return r.o.Unit }
 func (r *virtualRig) Virtual() bool        { return r.o.Virtual }
 func (r *virtualRig) Lease() time.Duration { return rigLease * r.o.Unit }
-func (r *virtualRig) MaxBody() int         { return rigBody + 1 }
+
+// MaxBody is one more than the store takes, or the gate does.
+func (r *virtualRig) MaxBody() int {
+	if n := r.traits.MaxBody; n > 0 {
+		return min(n, rigBody) + 1
+	}
+	return rigBody + 1
+}
 
 func (r *virtualRig) process(i int) *virtualProcess {
 	if r.name == "one" {
@@ -119,9 +142,12 @@ func (r *virtualRig) open(ctx context.Context, p *virtualProcess, o ConnectOptio
 		return nil, err
 	}
 	p.stores = append(p.stores, s)
-	gated := virtual.Claim(virtual.Intercept(s, p.gate.pass), func(t *virtual.Traits) { t.MaxBody = rigBody })
+	gated := virtual.Claim(virtual.Intercept(s, p.gate.pass), func(t *virtual.Traits) {
+		t.MaxBody = r.MaxBody() - 1
+	})
 	return broker.Open(ctx, gated, broker.Options{
-		Vhost: vhost, Lease: r.Lease(), SessionTTL: 3 * r.Lease(), ConsumerTimeout: o.ConsumerTimeout, ChannelMax: o.ChannelMax,
+		Vhost: vhost, Lease: r.Lease(), SessionTTL: 3 * r.Lease(), Barrier: r.barrier, ConsumerTimeout: o.ConsumerTimeout,
+		ChannelMax: o.ChannelMax,
 	})
 }
 
@@ -179,21 +205,16 @@ func (r *virtualRig) Plant(ctx context.Context, queue string, payload []byte) er
 		return err
 	}
 	defer virtual.Close(s)
-	ns, ok := virtual.As[virtual.Namespace](s)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	refs, err := ns.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, ref := range refs {
-		if ref.Name == queue {
-			m := &virtual.Message{Queue: ref, ID: virtual.ID([]byte(rand.Text()[:16])), Payload: virtual.Bytes(payload)}
+	for _, p := range r.processes {
+		if p == nil {
+			continue
+		}
+		if ref, ok := p.gate.queue(queue); ok {
+			m := &virtual.Message{Queue: ref, ID: virtual.ID([]byte(rand.Text()[:16])), Payload: virtual.Bytes(payload), Lease: r.Lease()}
 			return s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{m}})
 		}
 	}
-	return fmt.Errorf("the store has no queue %q", queue)
+	return fmt.Errorf("no process has asked the store for a queue %q", queue)
 }
 
 func (r *virtualRig) Lacks(n Need) (string, bool) {
@@ -209,44 +230,25 @@ func (r *virtualRig) Lacks(n Need) (string, bool) {
 	case Logins:
 		return "a virtual transport has no logins: its store has", true
 	case Notice:
-		if !r.offers(func(s virtual.Store) bool { _, ok := virtual.As[virtual.Notifier](s); return ok }) {
-			return "the store has no notice: consumers poll", true
-		}
+		return "the store has no notice: consumers poll", !r.notifier
+	case Order:
+		return "the store keeps no order", !r.traits.Ordered
+	case Counts:
+		return "the store's counts are approximate", !r.traits.ExactSize
+	case Priority:
+		return "the store has no priorities", r.traits.Levels < 2
+	case Attempts:
+		return "the store's counts of attempts are approximate", !r.traits.ExactAttempt
+	case Ranks:
+		return "the store knows nothing of consumer priorities", !r.traits.Ranked
 	case Limits:
-		if !r.offers(func(s virtual.Store) bool { _, ok := virtual.As[virtual.Bounded](s); return ok }) {
-			return "limits are kept by the janitor, approximately", true
-		}
-	case Foreign:
-		if !r.offers(func(s virtual.Store) bool { _, ok := virtual.As[virtual.Namespace](s); return ok }) {
-			return "the store does not tell its queues", true
-		}
-	case Order, Counts, Priority, Delay:
-		return r.lacksTrait(n)
+		return "limits are kept by the janitor, approximately", !r.bounded || !r.traits.ExactSize
+	case Stale:
+		return "the store does not tell that another one has the message", !r.traits.StaleTold
+	case Sessions:
+		return "the engine's own sessions need the ages of messages", !r.registry && !r.traits.Age
 	}
 	return "", false
-}
-
-func (r *virtualRig) lacksTrait(n Need) (string, bool) {
-	var t virtual.Traits
-	r.offers(func(s virtual.Store) bool { t = virtual.TraitsOf(s); return true })
-	switch n {
-	case Order:
-		return "the store keeps no order", !t.Ordered
-	case Counts:
-		return "the store's counts are approximate", !t.ExactSize
-	case Priority:
-		return "the store has no priorities", t.Levels < 2
-	}
-	return "the store has no delays", t.MaxDelay == 0
-}
-
-func (r *virtualRig) offers(f func(virtual.Store) bool) bool {
-	s, err := r.o.Open()
-	if err != nil {
-		return false
-	}
-	defer virtual.Close(s)
-	return f(s)
 }
 
 // Close drops everything.
@@ -278,11 +280,12 @@ type gate struct {
 	state   gateState
 	changed chan struct{} // closed at the next change
 	ctx     context.Context
-	cut     context.CancelFunc // ends calls in flight
+	cut     context.CancelFunc          // ends calls in flight
+	queues  map[string]virtual.QueueRef // those asked for, by name
 }
 
 func newGate() *gate {
-	g := &gate{changed: make(chan struct{})}
+	g := &gate{changed: make(chan struct{}), queues: map[string]virtual.QueueRef{}}
 	g.ctx, g.cut = context.WithCancel(context.Background())
 	return g
 }
@@ -324,8 +327,21 @@ func (g *gate) enter(ctx context.Context) (cut context.Context, err error) {
 	}
 }
 
+// queue returns the incarnation of a queue that was asked for last.
+func (g *gate) queue(name string) (virtual.QueueRef, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ref, ok := g.queues[name]
+	return ref, ok
+}
+
 // pass is the gate as an interceptor. A frozen process sees no answer either.
-func (g *gate) pass(ctx context.Context, _ virtual.Call, next func(context.Context) error) error {
+func (g *gate) pass(ctx context.Context, c virtual.Call, next func(context.Context) error) error {
+	if c.Queue.Name != "" {
+		g.mu.Lock()
+		g.queues[c.Queue.Name] = c.Queue
+		g.mu.Unlock()
+	}
 	cut, err := g.enter(ctx)
 	if err != nil {
 		return err

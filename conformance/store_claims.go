@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/dashi-mq/dashi/channel"
 	"github.com/dashi-mq/dashi/virtual"
@@ -28,7 +29,13 @@ const (
 	claimDelay          Claim = "MaxDelay"
 	claimMaxBatch       Claim = "MaxBatch"
 	claimMaxBody        Claim = "MaxBody"
+	claimMaxBatchBytes  Claim = "MaxBatchBytes"
 	claimWithConnection Claim = "WithConnection"
+	claimLeaseAtPut     Claim = "LeaseAtPut"
+	claimLeaseMin       Claim = "LeaseMin"
+	claimLeaseMax       Claim = "LeaseMax"
+	claimLeaseStep      Claim = "LeaseStep"
+	claimDelayStep      Claim = "DelayStep"
 	claimRegistry       Claim = "Registry"
 	claimHolders        Claim = "Holders"
 	claimNotifier       Claim = "Notifier"
@@ -63,9 +70,11 @@ func Claims(s virtual.Store) []ClaimValue {
 		}
 		return fmt.Sprint(n)
 	}
-	delay := "no"
-	if t.MaxDelay > 0 {
-		delay = fmt.Sprintf("up to %v in steps of %v", t.MaxDelay, t.DelayStep)
+	lasts := func(d time.Duration, none string) string {
+		if d == 0 {
+			return none
+		}
+		return d.String()
 	}
 	levels := "no"
 	if t.Levels > 1 {
@@ -84,13 +93,18 @@ func Claims(s virtual.Store) []ClaimValue {
 		{claimDurable, yes(t.Durable)},
 		{claimTTL, yes(t.TTL)},
 		{claimLevels, levels},
-		{claimDelay, delay},
+		{claimDelay, lasts(t.MaxDelay, "no")},
+		{claimDelayStep, lasts(t.DelayStep, "no bound")},
+		{claimLeaseMin, lasts(t.LeaseMin, "no bound")},
+		{claimLeaseMax, lasts(t.LeaseMax, "no bound")},
+		{claimLeaseStep, lasts(t.LeaseStep, "no bound")},
 		{claimWithConnection, yes(t.LeaseEnd == virtual.WithConnection)},
-		{"LeaseAtPut", yes(t.LeaseAtPut)},
+		{claimLeaseAtPut, yes(t.LeaseAtPut)},
 		{claimMaxBatch, number(t.MaxBatch, "no bound")},
-		{"MaxBatchBytes", number(t.MaxBatchBytes, "no bound")},
+		{claimMaxBatchBytes, number(t.MaxBatchBytes, "no bound")},
 		{claimMaxBody, number(t.MaxBody, "no bound")},
 		{"InFlight", fmt.Sprint(t.InFlight)},
+		{"Quick", yes(t.Quick)},
 		{claimRegistry, yes(offers[virtual.Registry](s))},
 		{claimHolders, yes(offers[virtual.Holders](s))},
 		{claimNotifier, yes(offers[virtual.Notifier](s))},

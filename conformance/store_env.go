@@ -28,6 +28,7 @@ type storeEnv struct {
 	no     bool // skipped since the store does not claim something
 
 	handles []virtual.Store
+	lost    []virtual.Store // of a place that was restarted since
 	tasks   sync.WaitGroup
 	stop    context.CancelFunc
 	atPut   time.Duration // Message.Lease for stores with LeaseAtPut
@@ -42,11 +43,10 @@ func (e *storeEnv) runCheck() {
 	e.ctx, e.stop = context.WithCancel(e.ctx)
 	e.open = open
 	e.Cleanup(func() {
-		for _, s := range e.handles {
-			if err := virtual.Close(s); err != nil && !errors.Is(err, virtual.ErrClosed) {
-				e.Errorf("a handle does not close: %v", err)
-			}
+		for _, s := range e.lost {
+			_ = virtual.Close(s) // as well as it can
 		}
+		e.closeAll()
 	})
 	e.Cleanup(func() { // first: what still runs ends
 		e.stop()
@@ -69,6 +69,9 @@ func (e *storeEnv) runCheck() {
 			e.Skipf("%s: no", c)
 		}
 	}
+	if c := e.check.Lacks; c != "" && e.has(c) {
+		e.Skipf("%s is claimed", c)
+	}
 	e.b = e.handle()
 	e.check.run(e)
 }
@@ -84,6 +87,16 @@ func (e *storeEnv) handle() virtual.Store {
 	}
 	e.handles = append(e.handles, s)
 	return s
+}
+
+// closeAll closes all handles.
+func (e *storeEnv) closeAll() {
+	for _, s := range e.handles {
+		if err := virtual.Close(s); err != nil && !errors.Is(err, virtual.ErrClosed) {
+			e.Errorf("a handle does not close: %v", err)
+		}
+	}
+	e.handles = nil
 }
 
 // each runs f on both handles, one after the other.

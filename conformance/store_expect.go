@@ -47,6 +47,25 @@ func (e *storeEnv) same(what string, got []virtual.Taken, want ...string) {
 	}
 }
 
+// took checks that messages are the first ones of those that are there, or any of them where the store keeps no order. It
+// returns the others.
+func (e *storeEnv) took(what string, got []virtual.Taken, all ...string) (rest []string) {
+	e.Helper()
+	if e.traits.Ordered {
+		e.same(what, got, all[:min(len(got), len(all))]...)
+		return all[len(got):]
+	}
+	rest = slices.Clone(all)
+	for _, body := range texts(got) {
+		i := slices.Index(rest, body)
+		if i < 0 {
+			e.Fatalf("%s: saw %s, want some of %s", what, show(texts(got)), show(all))
+		}
+		rest = slices.Delete(rest, i, i+1)
+	}
+	return rest
+}
+
 // holds takes exactly these messages from a queue that has no others, and acks them.
 func (e *storeEnv) holds(s virtual.Store, q virtual.QueueRef, what string, want ...string) {
 	e.Helper()

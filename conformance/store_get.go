@@ -38,6 +38,14 @@ var getChecks = []StoreCheck{
 		Name: "Get/NextIn", run: getNextIn, Where: "virtual/store.go, GetResult.NextIn",
 		Rule: "NextIn is when something becomes ready by itself (a delay, a lease); 0: not known.",
 	},
+	{
+		Name: "Get/Body/Kept", run: getBodyKept, Where: "virtual/store.go, Payload",
+		Rule: "A payload is immutable: the one of a taking stays as it is, whatever is taken after it.",
+	},
+	{
+		Name: "Get/Attempt/Again", run: getAttemptAgain, Where: "virtual/store.go, Taken.Attempt",
+		Rule: "Attempt counts how often the message was handed out, from 1: one that was handed out before comes with more than 1.",
+	},
 }
 
 var waitChecks = []StoreCheck{
@@ -145,6 +153,7 @@ func getBuf(e *storeEnv) {
 	q := e.ref("orders")
 	e.put(e.a, q, numbered("m", 6)...)
 	first := e.take(e.a, q, 2, e.long())
+	rest := e.took("taken first", first, numbered("m", 6)...)
 	for _, room := range []int{0, 1, 10} {
 		buf := make([]virtual.Taken, 2, 2+room)
 		copy(buf, first)
@@ -165,30 +174,68 @@ func getBuf(e *storeEnv) {
 		e.Fatalf("a Get that took nothing returned %d, want buf as it was", len(none))
 	}
 	e.settle(e.a, virtual.Ack, 0, first...)
-	e.holds(e.a, q, "after the slices were used again", numbered("m", 6)[2:]...)
+	e.holds(e.a, q, "after the slices were used again", rest...)
 }
 
 func getLease0(e *storeEnv) {
 	q := e.ref("orders")
 	e.put(e.a, q, "m1", "m2", "m3")
 	ts := e.take(e.b, q, 2, 0)
-	e.same("taken without a lease", ts, "m1", "m2")
+	rest := e.took("taken without a lease", ts, "m1", "m2", "m3")
 	e.size(e.a, q, 1, "after two of three were removed")
 	e.pause(e.units(3))
-	e.holds(e.a, q, "what was not removed", "m3")
+	e.holds(e.a, q, "what was not removed", rest...)
 }
 
 func getReady(e *storeEnv) {
 	q := e.ref("orders")
 	n := e.batch(7)
 	e.put(e.a, q, numbered("m", n)...)
-	for i := range n {
-		_, res, err := e.b.Get(e.ctx, virtual.GetRequest{Queue: q, Max: 1, Lease: e.long()}, nil)
+	var ts []virtual.Taken
+	for range 3 * n { // some may take nothing
+		var res virtual.GetResult
+		var err error
+		ts, res, err = e.b.Get(e.ctx, virtual.GetRequest{Queue: q, Max: 1, Lease: e.long()}, ts)
 		e.must(err, "Get")
-		if want := n - i - 1; res.Ready != -1 && res.Ready != want {
-			e.Fatalf("after %d of %d were taken, Ready is %d, want %d", i+1, n, res.Ready, want)
+		if want := n - len(ts); res.Ready != -1 && res.Ready != want {
+			e.Fatalf("after %d of %d were taken, Ready is %d, want %d", len(ts), n, res.Ready, want)
 		}
 	}
+}
+
+func getBodyKept(e *storeEnv) {
+	q := e.ref("orders")
+	bodies := numbered("a body that is there for good ", 4)
+	e.put(e.a, q, bodies...)
+	ts := e.take(e.b, q, 1, e.long())
+	seen := texts(ts)
+	for len(ts) < len(bodies) {
+		ts = append(ts, e.take(e.b, q, 1, e.long())...)
+		seen = append(seen, texts(ts[len(ts)-1:])...)
+	}
+	e.settle(e.b, virtual.Ack, 0, ts...)
+	e.put(e.a, q, "something else that is longer than the others")
+	ts = append(ts, e.take(e.b, q, 1, 0)...)
+	if now := texts(ts[:len(bodies)]); !slices.Equal(now, seen) {
+		e.Fatalf("bodies that were taken have changed since: they are %s, were %s", show(now), show(seen))
+	}
+}
+
+func getAttemptAgain(e *storeEnv) {
+	q := e.ref("orders")
+	e.put(e.a, q, "m1")
+	for i := range 4 {
+		s := e.a
+		if i%2 == 1 {
+			s = e.b
+		}
+		ts := e.take(s, q, 1, e.long())
+		if i > 0 && ts[0].Attempt < 2 {
+			e.Fatalf("a message that was handed out %d times before comes with attempt %d, want more than 1", i, ts[0].Attempt)
+		}
+		e.settle(s, virtual.Requeue, 0, ts...)
+	}
+	e.holds(e.a, q, "requeued four times", "m1")
 }
 
 func getNextIn(e *storeEnv) {

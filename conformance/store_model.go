@@ -59,6 +59,7 @@ func modelRandom(e *storeEnv) {
 	if e.c.Seeds > 0 {
 		seeds = e.c.Seeds
 	}
+	e.leaseOf(e.units(4))
 	for i := range seeds {
 		m := &model{e: e, seed: e.c.seed() + uint64(i), base: time.Now(), taken: make([]modelTaken, 1)}
 		m.r = rand.New(rand.NewPCG(m.seed, 0))

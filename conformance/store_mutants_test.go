@@ -23,20 +23,31 @@ type storeMutant struct {
 }
 
 func storeMutants() []storeMutant {
-	return slices.Concat(methodMutants, leaseMutants, traitMutants, capabilityMutants)
+	return slices.Concat(methodMutants, leaseMutants, traitMutants, boundMutants, unclaimedMutants, durableMutants, looseMutants, capabilityMutants)
 }
 
 // spoiltConfig is the suite on memory with one fault.
 func spoiltConfig(m storeMutant, check string) StoreConfig {
+	var p *ruin // of the one check that runs
 	return StoreConfig{
-		Name: "spoilt", Virtual: true, Run: check, Limit: 2 * time.Hour,
+		Name: "spoilt", Virtual: true, Run: check, Limit: 30 * time.Hour,
 		Open: func(T) (func() (virtual.Store, error), error) {
-			place, p := memory.New(), newRuin()
+			place := memory.New()
+			p = newRuin()
 			return func() (virtual.Store, error) {
 				s := &spoilt{Store: place.Open()}
 				m.spoil(s, p)
+				if s.over != nil {
+					return s.over(s), nil
+				}
 				return s, nil
 			}, nil
+		},
+		Restart: func(T) error {
+			if p.restart != nil {
+				return p.restart()
+			}
+			return nil // what is in memory is as durable as memory
 		},
 	}
 }
@@ -152,6 +163,22 @@ var methodMutants = []storeMutant{
 				clear(m.ID[i:])
 			}
 		})
+	}},
+	{"id must be UTF-8", "Put/IDs", func(s *spoilt, p *ruin) {
+		s.messages(func(m *virtual.Message) { copy(m.ID[:], strings.ToValidUTF8(string(m.ID[:]), "?")) })
+	}},
+	{"names cut at 254 bytes", "Names/Odd", func(s *spoilt, p *ruin) { s.renames(func(n string) string { return n[:min(254, len(n))] }) }},
+	{"bodies read into one buffer", "Get/Body/Kept", func(s *spoilt, p *ruin) {
+		buffer := make([]byte, 8<<20)
+		s.hands(func(t *virtual.Taken) {
+			c := *t.Message
+			c.Payload = virtual.Bytes(buffer[:copy(buffer, t.Payload.Bytes())])
+			t.Message = &c
+		})
+	}},
+	{"no attempts at all", "Get/Attempt/Again", func(s *spoilt, p *ruin) {
+		s.claims = func(t *virtual.Traits) { t.ExactAttempt = false }
+		s.hands(func(t *virtual.Taken) { t.Attempt = 1 })
 	}},
 	{"caller's slice kept", "Put/Slices", func(s *spoilt, p *ruin) {
 		s.put = func(_ context.Context, r virtual.PutRequest) error {

@@ -259,7 +259,7 @@ func raceAllMethods(e *storeEnv) {
 		return len(out) >= len(put), fmt.Sprintf("%d of %d have", len(out), len(put))
 	})
 	for id := range put {
-		if out[id] != 1 && !e.traits.LeaseAtPut {
+		if out[id] != 1 {
 			e.Fatalf("a message came out %d times, want once", out[id])
 		}
 	}

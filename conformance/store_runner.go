@@ -36,8 +36,10 @@ type StoreConfig struct {
 	// Virtual says that all time is that of a testing/synctest bubble: RunStore runs each check, Open included, in one of
 	// its own; CheckStore has to be called in one.
 	Virtual bool
-	// Restart, when set, ends the place that Open made last and starts it again with what it had made durable. Handles
-	// are opened anew afterwards.
+	// Restart, when set, ends the place that Open made for this T and starts it again with what it had made durable:
+	// a server is killed, of a directory a copy is made while handles are open, and the copy opened from then on. Handles are
+	// opened anew afterwards, and the old ones need not work. Without it a store that claims Durable is only tried by closing
+	// all handles and opening others, which is all that a store without a server of its own can be asked in one process.
 	Restart func(t T) error
 	// Unit is the unit of time for leases, delays and waits: short, but long beside what a call takes. 0 is 100 ms, or a
 	// second of virtual time. It is raised to the store's LeaseMin, LeaseStep and DelayStep.
@@ -67,6 +69,8 @@ type StoreCheck struct {
 	Rule, Where string
 	// Needs are the claims of a store to which the check applies.
 	Needs []Claim
+	// Lacks is what a store to which the check applies does not claim: then it is not to have it.
+	Lacks Claim
 
 	run func(e *storeEnv)
 }
@@ -75,8 +79,8 @@ type StoreCheck struct {
 // traits, then each capability.
 func StoreChecks() []StoreCheck {
 	return slices.Concat(putChecks, nameChecks, getChecks, waitChecks, contextChecks, leaseChecks, settleChecks, queueChecks, raceChecks,
-		traitChecks, markChecks, registryChecks, sessionChecks, guardChecks, holderChecks, againChecks, notifierChecks,
-		noticeChecks, expirerChecks, boundedChecks, atomicChecks, namespaceChecks, closeChecks, modelChecks)
+		boundChecks, traitChecks, unclaimedChecks, markChecks, registryChecks, sessionChecks, guardChecks, holderChecks, againChecks, notifierChecks,
+		noticeChecks, expirerChecks, boundedChecks, atomicChecks, namespaceChecks, closeChecks, durableChecks, modelChecks, looseChecks)
 }
 
 func (c *StoreConfig) checks() []StoreCheck {

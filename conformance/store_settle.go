@@ -46,9 +46,10 @@ func settleAck(e *storeEnv) {
 	lease := e.leaseOf(e.units(3))
 	e.put(e.a, q, "m1", "m2", "m3")
 	ts := e.take(e.a, q, 2, lease)
+	rest := e.took("taken", ts, "m1", "m2", "m3")
 	e.settle(e.a, virtual.Ack, 0, ts...)
 	e.pause(lease + e.margin())
-	e.holds(e.b, q, "after two of three were acked and their leases are over", "m3")
+	e.holds(e.b, q, "after two of three were acked and their leases are over", rest...)
 }
 
 func settlePlace(e *storeEnv) {
@@ -97,7 +98,7 @@ func settleFor(e *storeEnv) {
 		e.settle(e.a, kind, delay, ts...)
 		e.size(e.b, q, 1, "two of three are to come back later")
 		third := e.take(e.b, q, 1, e.long())
-		e.same("before the delay is over", third, "m3")
+		e.same("before the delay is over", third, e.took("taken", ts, "m1", "m2", "m3")...)
 		e.settle(e.b, virtual.Requeue, 0, third...)
 		third = e.take(e.b, q, 1, e.long())
 		e.empty(e.b, q, "before the delay is over")
@@ -178,7 +179,7 @@ func settleMixed(e *storeEnv) {
 
 func settleHalfStale(e *storeEnv) {
 	q := e.ref("orders")
-	e.leaseOf(e.units(20))
+	e.leaseOf(e.units(6))
 	e.put(e.a, q, "m1")
 	lost, held := e.lose(q, e.a, e.b)
 	e.put(e.a, q, "m2", "m3", "m4")

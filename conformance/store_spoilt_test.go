@@ -28,6 +28,9 @@ type spoilt struct {
 	apply   func(ctx context.Context, r virtual.ApplyRequest, buf []virtual.Taken) ([]virtual.Taken, error)
 	closes  func() error
 
+	claims func(t *virtual.Traits)             // changes what it claims
+	over   func(s virtual.Store) virtual.Store // what is seen of it
+
 	messagesOf map[virtual.ID]*virtual.Message // what it handed out
 }
 
@@ -41,6 +44,7 @@ type ruin struct {
 	takes    map[uint64]uint64
 	n        int
 	last     []virtual.Taken
+	restart  func() error
 }
 
 func newRuin() *ruin {
@@ -48,6 +52,14 @@ func newRuin() *ruin {
 		taken: map[virtual.ID]virtual.Taken{}, receipts: map[virtual.ID]virtual.Receipt{}, outcomes: map[string]bool{},
 		takes: map[uint64]uint64{},
 	}
+}
+
+func (s *spoilt) Traits() virtual.Traits {
+	t := s.Store.Traits()
+	if s.claims != nil {
+		s.claims(&t)
+	}
+	return t
 }
 
 func (s *spoilt) Put(ctx context.Context, r virtual.PutRequest) error {

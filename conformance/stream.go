@@ -105,9 +105,7 @@ func (s *stream) take(n int) []channel.Delivery {
 // gets waits for deliveries with these bodies, in order where the store keeps it.
 func (s *stream) gets(want ...string) []channel.Delivery {
 	s.e.Helper()
-	ds := s.take(len(want))
-	s.e.same("deliveries from "+s.queue, bodies(ds), want)
-	return ds
+	return s.e.came("deliveries from "+s.queue, s.queue, s.take(len(want)), want...)
 }
 
 // silent checks that nothing comes for a unit of time.

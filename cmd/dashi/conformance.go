@@ -21,6 +21,7 @@ import (
 type conformanceCmd struct {
 	URL      string `arg:"" help:"The place: memory://, or amqp:// of a server that may be played with."`
 	Rig      string `placeholder:"one|two|five" help:"How: one broker; two brokers, as in two processes (the default); two that use the five methods of a store only. An amqp:// place has no choice."`
+	As       string `placeholder:"PROFILE" help:"memory:// dressed as another kind of store: five, bare, sqs, beanstalk, couchdb."`
 	Prefix   string `name:"run" placeholder:"PREFIX" help:"Only rows whose id begins so, such as EX or QU-1."`
 	JSON     string `name:"json" placeholder:"FILE" help:"Write the report as JSON; - is standard output."`
 	Markdown string `placeholder:"FILE" help:"Write the report as Markdown; - is standard output."`
@@ -38,6 +39,7 @@ Examples:
 
     dashi conformance memory://
     dashi conformance memory:// --rig one --run EX        # exchanges only
+    dashi conformance memory:// --as sqs                  # the engine on a store that is like SQS
     dashi conformance amqp://guest:guest@localhost/ --json report.json --markdown report.md
 
 The JSON report: {"url", "rig", "passed", "failed", "refused", "skipped", "total", "rows": [{"id", "result", "reason"}]} with a
@@ -137,11 +139,41 @@ func (c *conformanceCmd) config(ctx context.Context) (*conformance.ChannelConfig
 	if !ok {
 		return nil, unusable("conformance: --rig %q is not one of one, two, five", c.Rig)
 	}
+	dress, err := c.dress()
+	if err != nil {
+		return nil, err
+	}
 	cfg.Open = func(context.Context) (conformance.Rig, error) {
 		open, other := place()
+		open, other = dressed(open, dress), dressed(other, dress)
 		return rig(conformance.VirtualOptions{Open: open, OpenOther: other, Unit: 200 * time.Millisecond}), nil
 	}
 	return cfg, nil
+}
+
+// dress returns what --as asks for.
+func (c *conformanceCmd) dress() (func(virtual.Store) virtual.Store, error) {
+	if c.As == "" {
+		return func(s virtual.Store) virtual.Store { return s }, nil
+	}
+	var names []string
+	for _, p := range conformance.Profiles() {
+		if p.Name == c.As {
+			return p.Dress, nil
+		}
+		names = append(names, p.Name)
+	}
+	return nil, unusable("conformance: --as %q is not one of %s", c.As, strings.Join(names, ", "))
+}
+
+func dressed(open func() (virtual.Store, error), dress func(virtual.Store) virtual.Store) func() (virtual.Store, error) {
+	return func() (virtual.Store, error) {
+		s, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return dress(s), nil
+	}
 }
 
 // selects reports whether any row's id begins with the prefix.

@@ -61,7 +61,7 @@ func TestConformanceRefusesUnusablePlaces(t *testing.T) {
 		args []string
 		says string
 	}{
-		{[]string{"memory://", "--rig", "five"}, "the store lacks"},
+		{[]string{"memory://", "--as", "stone"}, `"stone"`},
 		{[]string{"memory://", "--rig", "seven"}, `"seven"`},
 		{[]string{"memory://", "--run", "XX"}, `"XX"`},
 		{[]string{"memory://", "--parallel", "0"}, "--parallel"},
