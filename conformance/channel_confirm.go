@@ -121,8 +121,11 @@ func cf02(e *Env) {
 		pub.bind(q, "", x)
 		queues = append(queues, q)
 	}
-	limited := pub.queue(channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(2)}})
-	pub.bind(limited, "", x)
+	var limited string
+	e.with(Lengths, "dropped by the queue's own rule is acked too", func() {
+		limited = pub.queue(channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(2)}})
+		pub.bind(limited, "", x)
+	})
 	const n = 20
 	want := numbered("", n)
 	for i, b := range want {
@@ -141,14 +144,13 @@ func cf02(e *Env) {
 	for _, q := range queues {
 		sub.holds(q, append(numbered("", n), "last")...)
 	}
-	// Dropped by the queue's own rule is acked too.
-	e.with(Counts, "a limit that the publisher keeps before its ack", func() {
+	if limited != "" {
 		got := bodies(sub.drain(limited))
 		if e.has(Order) {
 			e.same("the queue with a limit of 2", got, []string{fmt.Sprint(n), "last"})
 		}
 		e.check(len(got) == 2, "the queue with a limit of 2 has %s", show(got))
-	})
+	}
 	// And the other way round: whoever waits for every ack on its own can count on every one of them.
 	pub = e.confirming(0)
 	for i := range 5 {

@@ -22,7 +22,7 @@ var queueRows = []Row{
 	{ID: "QU-11", Needs: []Need{Order}, Run: qu11},
 	{ID: "QU-12", Run: qu12},
 	{ID: "QU-13", Run: qu13},
-	{ID: "QU-14", Run: qu14},
+	{ID: "QU-14", Needs: []Need{Lengths}, Run: qu14},
 	{ID: "QU-15", Run: qu15},
 	{ID: "QU-16", Needs: []Need{Priority}, Run: qu16},
 	{ID: "QU-17", Run: qu17},
@@ -110,7 +110,11 @@ func qu01(e *Env) {
 
 func qu02(e *Env) {
 	pub, sub := e.pair()
-	known := table{"x-max-length": int32(100), "x-message-ttl": int32(60000000), "x-extra": "a"}
+	arg, n, small := "x-max-length", int32(100), any(uint8(100))
+	if !e.has(Lengths) {
+		arg, n, small = "x-expires", 120000000, uint32(120000000)
+	}
+	known := table{arg: n, "x-message-ttl": int32(60000000), "x-extra": "a"}
 	name := e.name("q")
 	pub.declare(name, channel.QueueOptions{Durable: true, Args: known})
 	pub.post("", name, "1", "2")
@@ -118,12 +122,9 @@ func qu02(e *Env) {
 	// Equal: the counts. Numbers by value, unknown arguments not compared.
 	for _, args := range []table{
 		known,
-		{"x-max-length": int64(100), "x-message-ttl": int16(0), "x-extra": "other"},
-		{"x-max-length": uint8(100), "x-message-ttl": int64(60000000)},
+		{arg: int64(n), "x-message-ttl": uint32(60000000), "x-extra": "other"},
+		{arg: small, "x-message-ttl": int64(60000000)},
 	} {
-		if args["x-message-ttl"] == int16(0) {
-			args["x-message-ttl"] = uint32(60000000)
-		}
 		q := sub.declare(name, channel.QueueOptions{Durable: true, Args: args})
 		e.check(q.Consumers == 1, "an equal declare tells %d consumers, want 1", q.Consumers)
 		e.with(Counts, "the number of ready messages", func() {
@@ -140,11 +141,11 @@ func qu02(e *Env) {
 		{channel.QueueOptions{Exclusive: true, AutoDelete: true}, channel.ResourceLocked, name},
 		{channel.QueueOptions{AutoDelete: true}, channel.PreconditionFailed, "durable"},
 		{channel.QueueOptions{Durable: true, AutoDelete: true}, channel.PreconditionFailed, "auto_delete"},
-		{channel.QueueOptions{Durable: true}, channel.PreconditionFailed, "x-m"}, // whichever of the two
-		{channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(99), "x-message-ttl": int32(60000000)}}, channel.PreconditionFailed, "x-max-length"},
-		{channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(100), "x-message-ttl": int32(1)}}, channel.PreconditionFailed, "x-message-ttl"},
-		{channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(100), "x-message-ttl": int32(60000000), "x-expires": int32(60000)}}, channel.PreconditionFailed, "x-expires"},
-		{channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(100), "x-message-ttl": int32(60000000), "x-dead-letter-exchange": ""}}, channel.PreconditionFailed, "x-dead-letter-exchange"},
+		{channel.QueueOptions{Durable: true}, channel.PreconditionFailed, arg[:3]}, // x-max-length or x-message-ttl, or x-expires
+		{channel.QueueOptions{Durable: true, Args: table{arg: n - 1, "x-message-ttl": int32(60000000)}}, channel.PreconditionFailed, arg},
+		{channel.QueueOptions{Durable: true, Args: table{arg: n, "x-message-ttl": int32(1)}}, channel.PreconditionFailed, "x-message-ttl"},
+		{channel.QueueOptions{Durable: true, Args: table{arg: n, "x-message-ttl": int32(60000000), "x-expires": int32(60000)}}, channel.PreconditionFailed, "x-expires"},
+		{channel.QueueOptions{Durable: true, Args: table{arg: n, "x-message-ttl": int32(60000000), "x-dead-letter-exchange": ""}}, channel.PreconditionFailed, "x-dead-letter-exchange"},
 	} {
 		l := e.open(1)
 		_, err := l.QueueDeclare(e.ctx, name, c.o)
@@ -155,9 +156,17 @@ func qu02(e *Env) {
 	e.check(q.Consumers == 1, "after refused declares there are %d consumers", q.Consumers)
 }
 
+// someArgument is one that queues can have that hold no more than a thousand messages.
+func (e *Env) someArgument() table {
+	if e.has(Lengths) {
+		return table{"x-max-length": int32(1000)}
+	}
+	return table{"x-dead-letter-exchange": ""}
+}
+
 func qu03(e *Env) {
 	pub, sub := e.pair()
-	q := pub.queue(channel.QueueOptions{Durable: true, AutoDelete: true, Args: table{"x-max-length": int32(10)}})
+	q := pub.queue(channel.QueueOptions{Durable: true, AutoDelete: true, Args: e.someArgument()})
 	p := sub.passive(q) // says nothing of durable, auto-delete and arguments, and passes
 	e.check(p == channel.Queue{Name: q}, "passive declare says %+v", p)
 	pub.post("", q, "1", "2", "3")

@@ -88,13 +88,15 @@ func qu15reasons(e *Env) {
 	d = check(q, "not yet", "rejected")
 	e.check(d.Expiration == "" && e.death(d, 0)["original-expiration"] == fmt.Sprint(ms(e.unit(10000))), "expiration %q, death %v", d.Expiration, e.death(d, 0))
 	// Over the limit.
-	q = dying(table{"x-max-length": int32(1)})
-	pub.post(x, "key.a", "1", "2")
-	var other []string
-	if !e.has(Order) {
-		other = []string{"2"}
-	}
-	check(q, "1", "maxlen", other...)
+	e.with(Lengths, "by max-length", func() {
+		q = dying(table{"x-max-length": int32(1)})
+		pub.post(x, "key.a", "1", "2")
+		var other []string
+		if !e.has(Order) {
+			other = []string{"2"}
+		}
+		check(q, "1", "maxlen", other...)
+	})
 	e.with(Attempts, "by the delivery limit", func() {
 		q = e.name("q")
 		pub.declare(q, channel.QueueOptions{Durable: true, Args: e.quorum(table{"x-dead-letter-exchange": dlx, "x-delivery-limit": int32(1)})})

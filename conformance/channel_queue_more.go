@@ -14,14 +14,14 @@ func qu10(e *Env) {
 	x := pub.exchange(channel.Topic, channel.ExchangeOptions{Durable: true})
 	up := pub.exchange(channel.Fanout, channel.ExchangeOptions{Durable: true})
 	e.must(pub.ExchangeBind(e.ctx, x, "", up, nil), "exchange.bind")
-	q := pub.queue(channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(1000)}})
+	q := pub.queue(channel.QueueOptions{Durable: true, Args: e.someArgument()})
 	pub.bind(q, "key.#", x)
 	tx, tq := pub.exchange(channel.Direct), pub.queue()
 	pub.bind(tq, "key.a", x)
 	pub.bind(q, "", tx)
 	again := func(what string) {
 		pub = e.confirming(0)
-		pub.declare(q, channel.QueueOptions{Durable: true, Args: table{"x-max-length": int32(1000)}})
+		pub.declare(q, channel.QueueOptions{Durable: true, Args: e.someArgument()})
 		e.must(pub.ExchangeDeclare(e.ctx, x, channel.Topic, channel.ExchangeOptions{Durable: true}), "%s: equal declare", what)
 		pub.put(up, "key.a", lasting("new"))
 		pub.ready(q, 3, what)
@@ -236,6 +236,9 @@ func qu19(e *Env) {
 	} {
 		if good["x-max-priority"] != nil && !e.has(Priority) {
 			continue // refused with 540, as EX-24 checks
+		}
+		if good["x-max-length"] != nil && !e.has(Lengths) {
+			continue
 		}
 		q := l.args(good)
 		e.check(e.exists(1, q), "with %v no queue was made", good)

@@ -195,24 +195,26 @@ func qu27(e *Env) {
 	e.check(e.death(e.first(pub.holds(dead, "late")), 0)["reason"] == "expired", "the reason is not expired")
 
 	// Over max-length: the head goes.
-	for _, c := range []struct {
-		overflow string
-		want     []string
-		dead     []string
-	}{
-		{"drop-head", []string{"2", "3"}, []string{"1"}},
-		{"reject-publish", []string{"1", "2", "3"}, nil}, // the limit is exceeded
-	} {
-		q, dead := pub.deadLettered(table{"x-max-length": int32(2), "x-overflow": c.overflow})
-		pub.post("", q, "1", "2")
-		d := sub.get(q)
-		pub.post("", q, "3")
-		e.must(d.Nack(false, true), "nack")
-		sub.flush()
-		pub.ready(q, len(c.want), c.overflow+": after a requeue over the limit")
-		pub.ready(dead, len(c.dead), c.overflow+": what was dropped")
-		pub.kept(q, dead, c.want, c.dead)
-	}
+	e.with(Lengths, "requeued over max-length", func() {
+		for _, c := range []struct {
+			overflow string
+			want     []string
+			dead     []string
+		}{
+			{"drop-head", []string{"2", "3"}, []string{"1"}},
+			{"reject-publish", []string{"1", "2", "3"}, nil}, // the limit is exceeded
+		} {
+			q, dead := pub.deadLettered(table{"x-max-length": int32(2), "x-overflow": c.overflow})
+			pub.post("", q, "1", "2")
+			d := sub.get(q)
+			pub.post("", q, "3")
+			e.must(d.Nack(false, true), "nack")
+			sub.flush()
+			pub.ready(q, len(c.want), c.overflow+": after a requeue over the limit")
+			pub.ready(dead, len(c.dead), c.overflow+": what was dropped")
+			pub.kept(q, dead, c.want, c.dead)
+		}
+	})
 }
 
 func qu30(e *Env) {

@@ -56,7 +56,8 @@ const (
 	Counts   Need = "counts"   // exact numbers of ready messages
 	Priority Need = "priority" // x-max-priority
 	Attempts Need = "attempts" // exact numbers of attempts
-	Limits   Need = "limits"   // max-length kept at the publish, not some time later
+	Lengths  Need = "lengths"  // x-max-length at all
+	Limits   Need = "limits"   // x-max-length kept at the publish by the store, and x-max-length-bytes
 	Ranks    Need = "ranks"    // consumer priorities across processes
 	Stale    Need = "stale"    // who answers a message that another one has by now is told
 	Sessions Need = "sessions" // the end of the last session is seen, though nobody was there
@@ -77,7 +78,7 @@ const (
 // trait says that the need is a trait of the store.
 func (n Need) trait() bool {
 	switch n {
-	case Order, Counts, Priority, Attempts, Limits, Ranks, Stale, Sessions:
+	case Order, Counts, Priority, Attempts, Lengths, Limits, Ranks, Stale, Sessions:
 		return true
 	}
 	return false

@@ -241,8 +241,10 @@ func (r *virtualRig) Lacks(n Need) (string, bool) {
 		return "the store's counts of attempts are approximate", !r.traits.ExactAttempt
 	case Ranks:
 		return "the store knows nothing of consumer priorities", !r.traits.Ranked
+	case Lengths:
+		return "the store's counts are approximate", !r.bounded && !r.traits.ExactSize
 	case Limits:
-		return "limits are kept by the janitor, approximately", !r.bounded || !r.traits.ExactSize
+		return "the store keeps no limits, the engine trims after a publish", !r.bounded
 	case Stale:
 		return "the store does not tell that another one has the message", !r.traits.StaleTold
 	case Sessions:

@@ -164,7 +164,9 @@ func TestTenThousandQueuesOnFiveMethods(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		c.mu.Lock()
 		t.Logf("%d queues and %d bindings, declared on %d channels: %v at 1 ms a call, %v", n, n, len(chans), time.Since(began), c.by)
+		c.mu.Unlock()
 
 		// One more costs no more than one of the first.
 		c.reset()
@@ -187,6 +189,8 @@ func TestTenThousandQueuesOnFiveMethods(t *testing.T) {
 			t.Fatal(err)
 		}
 		ready := time.Since(began)
+		other.mu.Lock()
+		defer other.mu.Unlock()
 		t.Logf("a fresh process is ready in %v at 1 ms a call: %v", ready, other.by)
 		if ready > 2*time.Second {
 			t.Errorf("a fresh process is ready in %v, want less than 2 s", ready)
