@@ -1,16 +1,26 @@
 package dashi_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/dashi-mq/dashi"
-	_ "github.com/dashi-mq/dashi/backends/memory"
+	"github.com/dashi-mq/dashi/backends/memory"
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/virtual"
+	"github.com/dashi-mq/dashi/virtual/broker"
 )
 
 // BenchmarkTopic is the main path: publish, route by topic, deliver, ack each; 256 bytes, one producer, one consumer,
 // prefetch 100, in memory.
 func BenchmarkTopic(b *testing.B) {
+	benchmarkTopic(b, func(s virtual.Store) virtual.Store { return s })
+}
+
+// BenchmarkTopicFive is the same on a store that shows the five methods only: what the engine's fallbacks cost.
+func BenchmarkTopicFive(b *testing.B) { benchmarkTopic(b, virtual.Only) }
+
+func benchmarkTopic(b *testing.B, dress func(virtual.Store) virtual.Store) {
 	for _, c := range []struct {
 		name string
 		args channel.Table
@@ -23,11 +33,11 @@ func BenchmarkTopic(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			ctx := b.Context()
-			conn, err := dashi.Dial(ctx, "memory://")
+			conn, err := dashi.Open(ctx, dress(memory.New().Open()), broker.Options{Fresh: true})
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer conn.Close(ctx)
+			defer conn.Close(context.WithoutCancel(ctx))
 			pub, _ := conn.Channel(ctx)
 			sub, _ := conn.Channel(ctx)
 			q, err := sub.QueueDeclare(ctx, "", channel.QueueOptions{Args: c.args})

@@ -23,8 +23,8 @@ type Connection struct {
 
 // Dial opens a connection by its URL: on the transport registered for its scheme (amqp, amqps), else as a broker on
 // the store registered for it (memory). Options of the broker are taken from the query: user, vhost, lease,
-// session_ttl and consumer_timeout (durations such as 10s), channel_max. The store gets the rest. Errors show no
-// password.
+// session_ttl, barrier and consumer_timeout (durations such as 10s), channel_max, fresh (true or false): see
+// broker.Options. The store gets the rest. Errors show no password.
 func Dial(ctx context.Context, rawURL string) (*Connection, error) {
 	scheme, err := channel.Scheme(rawURL)
 	if err != nil {
@@ -54,7 +54,9 @@ func Dial(ctx context.Context, rawURL string) (*Connection, error) {
 	return c, nil
 }
 
-// Open opens a connection as one process on a store. The store stays the caller's to close.
+// Open opens a connection as one process on a store, which may have no more than the five methods; broker.Options{} is
+// good. The store stays the caller's to close. The first process on an empty place of a store without the capability
+// Registry waits up to 5 s for what may be hidden there, unless Options.Fresh says that the place is new.
 func Open(ctx context.Context, store virtual.Store, o broker.Options) (*Connection, error) {
 	return open(ctx, store, o)
 }
@@ -105,7 +107,7 @@ func options(rawURL string) (o broker.Options, storeURL string, err error) {
 	o.Vhost = q.Get("vhost") // the store wants it, too
 	o.User = q.Get("user")
 	q.Del("user")
-	for name, d := range map[string]*time.Duration{"lease": &o.Lease, "session_ttl": &o.SessionTTL, "consumer_timeout": &o.ConsumerTimeout} {
+	for name, d := range map[string]*time.Duration{"lease": &o.Lease, "session_ttl": &o.SessionTTL, "barrier": &o.Barrier, "consumer_timeout": &o.ConsumerTimeout} {
 		if !q.Has(name) {
 			continue
 		}
@@ -122,6 +124,12 @@ func options(rawURL string) (o broker.Options, storeURL string, err error) {
 			return o, "", fmt.Errorf("option channel_max=%q is not a number", q.Get("channel_max"))
 		}
 		q.Del("channel_max")
+	}
+	if q.Has("fresh") {
+		if o.Fresh, err = strconv.ParseBool(q.Get("fresh")); err != nil {
+			return o, "", fmt.Errorf("option fresh=%q is not true or false", q.Get("fresh"))
+		}
+		q.Del("fresh")
 	}
 	storeURL, _, _ = strings.Cut(rawURL, "?")
 	if len(q) > 0 {

@@ -42,6 +42,8 @@ func TestDialSaysWhatIsWrongWithAURLAndShowsNoPassword(t *testing.T) {
 		{"memory://x?session_ttl=-", "session_ttl"},
 		{"memory://x?lease=-5s", "lease"},
 		{"memory://x?channel_max=many", "channel_max"},
+		{"memory://x?fresh=perhaps", "fresh"},
+		{"memory://x?barrier=0s", "barrier"},
 		{"memory://x?lase=10s", "lase"},
 	} {
 		conn, err := dashi.Dial(t.Context(), c.url)
@@ -57,7 +59,7 @@ func TestDialSaysWhatIsWrongWithAURLAndShowsNoPassword(t *testing.T) {
 }
 
 func TestDialTakesTheBrokersOptionsFromTheURL(t *testing.T) {
-	c := dial(t, "memory://?user=alice&vhost=shop&channel_max=2&lease=2s&consumer_timeout=1m")
+	c := dial(t, "memory://?user=alice&vhost=shop&channel_max=2&lease=2s&consumer_timeout=1m&barrier=500ms&fresh=true")
 	if i := c.Info(); i.User != "alice" || i.Vhost != "shop" || i.ChannelMax != 2 || !i.Virtual {
 		t.Errorf("%+v", i)
 	}

@@ -31,10 +31,18 @@ func TestNative(t *testing.T) {
 			return c.Run()
 		}
 	}
-	conformance.RunChannel(t, conformance.ChannelConfig{
+	c := conformance.ChannelConfig{
 		Open:     func(context.Context) (conformance.Rig, error) { return conformance.Native(url, o), nil },
 		URL:      url,
 		RigName:  "native",
 		Parallel: 8,
-	})
+	}
+	rows := conformance.RunChannel(t, c)
+	rows.URL = "amqp://"
+	whole := o.OtherVhostURL != "" && o.Restart != nil // with less, fewer rows can run than the report has
+	if report := (&conformance.StoreReport{Name: "RabbitMQ 3.10", Channel: []*conformance.Report{rows}}); whole {
+		if err := report.Keep("../docs/reports/rabbitmq.json"); err != nil {
+			t.Error(err)
+		}
+	}
 }

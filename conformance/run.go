@@ -97,7 +97,7 @@ func Run(t *testing.T, c Config) *StoreReport {
 		t.Error(err)
 	}
 	if c.Report != "" {
-		if err := r.keep(c.Report); err != nil {
+		if err := r.Keep(c.Report); err != nil {
 			t.Error(err)
 		}
 	}

@@ -31,8 +31,8 @@ func (r *StoreReport) write(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// keep compares the report with an earlier one, or writes it where there is none or it is to be written anew.
-func (r *StoreReport) keep(file string) error {
+// Keep compares the report with an earlier one, or writes it where there is none or it is to be written anew.
+func (r *StoreReport) Keep(file string) error {
 	old, err := ReadReport(file)
 	if errors.Is(err, fs.ErrNotExist) || os.Getenv("UPDATE_REPORTS") == "1" {
 		return r.write(file)

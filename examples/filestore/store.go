@@ -17,71 +17,56 @@ import (
 
 // Store is a virtual.Store on a directory, for all processes of one machine. A queue is a directory in it, a message a
 // file in that, and the file's name is the state of the message: every change is one rename or remove, so a process may be
-// killed at any instant. A loss of power is survived only with sync, for which Put and Ack wait for the disk. Leases and
-// delays go by the machine's clock. A Get reads all names of a queue's directory, but opens only the files it takes.
-type Store struct {
-	dir  string
-	sync bool
-}
+// killed at any instant. A loss of power may take what the kernel has not written yet. Leases go by the machine's clock.
+type Store struct{ dir string }
 
 // queue is the file "queue" in the directory of a queue, locked. The lock ends with the process that has it.
 type queue struct{ *os.File }
 
-// name is the name of a message's file; names sort in the order of the queue. While a message is leased, its name is the
+// name is the name of a message's file; names sort in the order of Put. While a message is leased, its name is the
 // receipt: Extend does not change it, the next taking does.
 type name struct {
-	behind            uint8         // 255 - Priority
-	put               int64         // the time of Put in nanoseconds, made unique and rising
-	ttl               time.Duration // as in the message
-	takings, attempts int           // Return takes back an attempt, but no taking
-	state             string        // r: ready; d (delayed) and l (leased): ready once the modification time is past
+	put               int64  // the time of Put in nanoseconds, made unique and rising
+	takings, attempts int    // Return takes back an attempt, but no taking
+	state             string // r: ready; l: leased, and ready again once the modification time is past
 }
 
-const layout = "%02x%016x-%d-%d-%d-%s"
+const layout = "%016x-%d-%d-%s"
 
-func (n name) String() string {
-	return fmt.Sprintf(layout, n.behind, n.put, n.ttl, n.takings, n.attempts, n.state)
-}
+func (n name) String() string { return fmt.Sprintf(layout, n.put, n.takings, n.attempts, n.state) }
 
 // Open opens the store in dir, which is made if need be.
-func Open(dir string, sync bool) (*Store, error) { return &Store{dir, sync}, os.MkdirAll(dir, 0o700) }
+func Open(dir string) (*Store, error) { return &Store{dir}, os.MkdirAll(dir, 0o700) }
 
 // Traits says what holds beyond the five methods.
 func (s *Store) Traits() virtual.Traits {
-	return virtual.Traits{
-		Name: "files", Ordered: true, ExactSize: true, ExactAttempt: true, Age: true, StaleTold: true, Durable: true, TTL: true,
-		Levels: 256, MaxDelay: 366 * 24 * time.Hour,
-	}
+	return virtual.Traits{Name: "files", Ordered: true, ExactSize: true, ExactAttempt: true, Age: true, StaleTold: true, Durable: true}
 }
 
 // Put writes each message to the file "new" and renames that into its place.
 func (s *Store) Put(ctx context.Context, r virtual.PutRequest) error {
 	var failed *virtual.BatchError
-	behind := map[virtual.QueueRef]error{}
+	behind := map[virtual.QueueRef]bool{} // since Ordered
 	for i, m := range r.Messages {
-		err := behind[m.Queue]
-		if err == nil {
-			err = s.locked(ctx, m.Queue, func(q queue) error { return s.put(q, m) })
-		}
-		if err != nil {
-			failed, behind[m.Queue] = failed.Add(i, err), virtual.ErrBehind
+		if behind[m.Queue] {
+			failed = failed.Add(i, virtual.ErrBehind)
+		} else if err := s.locked(ctx, m.Queue, func(q queue) error { return q.put(m) }); err != nil {
+			failed, behind[m.Queue] = failed.Add(i, err), true
 		}
 	}
 	return failed.Or()
 }
 
-func (s *Store) put(q queue, m *virtual.Message) error {
-	n := name{behind: 255 - m.Priority, ttl: m.TTL, state: "d"}
+func (q queue) put(m *virtual.Message) error {
+	n := name{state: "r"}
 	fmt.Fscanf(q, "%x", &n.put) // of the last Put; 0 if there was none
 	n.put = max(n.put+1, time.Now().UnixNano())
 	_, err := q.WriteAt(fmt.Appendf(nil, "%016x %q\n", n.put, m.Queue), 0)
-	defer os.Remove(q.path("new")) // if it is still there
 	err = errors.Join(err, os.WriteFile(q.path("new"), append(m.ID[:], m.Payload.Bytes()...), 0o600))
-	err = s.flush(q.path("new"), err)
-	if err == nil {
-		err = q.move("new", n, m.Delay)
+	if err != nil {
+		return err // the next Put writes over "new"
 	}
-	return s.flush(s.dir, s.flush(q.path("."), err))
+	return q.move("new", n, 0)
 }
 
 // Get renames the first files that are ready. With none it looks again, after longer and longer pauses.
@@ -92,17 +77,12 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 		err := s.locked(ctx, r.Queue, func(q queue) error {
 			files, err := q.ready()
 			res.Ready = len(files)
-			for size := 0; res.Ready > 0 && len(buf)-had < r.Max && ctx.Err() == nil; res.Ready-- {
-				file := files[len(files)-res.Ready]
-				data, err := os.ReadFile(q.path(file))
-				if size += len(data) - len(virtual.ID{}); err != nil || r.MaxBytes > 0 && size > r.MaxBytes && len(buf) > had {
+			for size := 0; err == nil && res.Ready > 0 && len(buf)-had < r.Max; res.Ready-- {
+				t, n, err := q.read(r.Queue, files[len(files)-res.Ready])
+				if size += t.Size(); err != nil || size > r.MaxBytes && r.MaxBytes > 0 && len(buf) > had {
 					return err
 				}
-				t, err := q.take(r, file, data)
-				if err != nil {
-					return err
-				}
-				buf = append(buf, t)
+				XX
 			}
 			return err
 		})
@@ -120,13 +100,13 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 
 func (q queue) take(r virtual.GetRequest, file string, data []byte) (t virtual.Taken, err error) {
 	var n name
-	fmt.Sscanf(file, layout, &n.behind, &n.put, &n.ttl, &n.takings, &n.attempts, &n.state)
+	fmt.Sscanf(file, layout, &n.put, &n.takings, &n.attempts, &n.state)
 	if n.String() != file || len(data) < len(virtual.ID{}) {
 		return t, fmt.Errorf("%s is not a message", q.path(file))
 	}
 	n.takings, n.attempts, n.state = n.takings+1, n.attempts+1, "l"
 	t.Receipt, t.Attempt, t.Age = n, n.attempts, max(0, time.Since(time.Unix(0, n.put)))
-	t.Message = &virtual.Message{Queue: r.Queue, ID: virtual.ID(data), Priority: 255 - n.behind, TTL: n.ttl, Payload: virtual.Bytes(data[16:])}
+	t.Message = &virtual.Message{Queue: r.Queue, ID: virtual.ID(data), Payload: virtual.Bytes(data[len(virtual.ID{}):])}
 	if r.Lease <= 0 {
 		return t, os.Remove(q.path(file))
 	}
@@ -137,23 +117,22 @@ func (q queue) take(r virtual.GetRequest, file string, data []byte) (t virtual.T
 func (s *Store) Settle(ctx context.Context, ss []virtual.Settlement) error {
 	var failed *virtual.BatchError
 	for i, one := range ss {
-		err := s.locked(ctx, one.Queue, func(q queue) error { return s.settle(q, one) })
+		err := s.locked(ctx, one.Queue, func(q queue) error { return q.settle(one) })
 		if errors.Is(err, os.ErrNotExist) {
-			err = virtual.ErrStale
-		}
-		if err != nil {
+			failed = failed.Add(i, virtual.ErrStale)
+		} else if err != nil {
 			failed = failed.Add(i, err)
 		}
 	}
 	return failed.Or()
 }
 
-func (s *Store) settle(q queue, one virtual.Settlement) error {
+func (q queue) settle(one virtual.Settlement) error {
 	n, _ := one.Receipt.(name)
 	file := n.String()
-	switch n.state = "d"; one.Kind {
+	switch n.state = "r"; one.Kind {
 	case virtual.Ack:
-		return s.flush(q.path("."), os.Remove(q.path(file)))
+		return os.Remove(q.path(file))
 	case virtual.Extend:
 		n.state = "l"
 	case virtual.Return:
@@ -163,20 +142,16 @@ func (s *Store) settle(q queue, one virtual.Settlement) error {
 }
 
 // Purge removes the files that are ready.
-func (s *Store) Purge(ctx context.Context, ref virtual.QueueRef) (int, error) {
-	return s.count(ctx, ref, os.Remove)
-}
+func (s *Store) Purge(ctx context.Context, ref virtual.QueueRef) (int, error) { return s.each(ctx, ref, os.Remove) }
 
 // Size counts the files that are ready.
-func (s *Store) Size(ctx context.Context, ref virtual.QueueRef) (int, error) {
-	return s.count(ctx, ref, nil)
-}
+func (s *Store) Size(ctx context.Context, ref virtual.QueueRef) (int, error) { return s.each(ctx, ref, nil) }
 
-func (s *Store) count(ctx context.Context, ref virtual.QueueRef, do func(file string) error) (n int, err error) {
+func (s *Store) each(ctx context.Context, ref virtual.QueueRef, f func(file string) error) (n int, err error) {
 	err = s.locked(ctx, ref, func(q queue) error {
 		files, err := q.ready()
-		for n = len(files); do != nil && err == nil && len(files) > 0; files = files[1:] {
-			err = do(q.path(files[0]))
+		for n = len(files); f != nil && err == nil && len(files) > 0; files = files[1:] {
+			err = f(q.path(files[0]))
 		}
 		return err
 	})
@@ -208,7 +183,7 @@ func (q queue) ready() (ready []string, err error) {
 	files, err := os.ReadDir(q.path(".")) // sorted
 	for _, file := range files {
 		switch name := file.Name(); name[len(name)-1] { // "queue" and "new" have other endings
-		case 'd', 'l':
+		case 'l':
 			if info, err := file.Info(); err == nil && info.ModTime().After(time.Now()) {
 				break
 			}
@@ -220,23 +195,14 @@ func (q queue) ready() (ready []string, err error) {
 	return ready, err
 }
 
-// move gives a file the name to, and hides it for d.
+// move gives a file the name that is its next state; what is leased is hidden for d.
 func (q queue) move(file string, to name, d time.Duration) error {
-	if to.state == "d" && d <= 0 {
-		to.state = "r"
-	} else if err := os.Chtimes(q.path(file), time.Time{}, time.Now().Add(d)); err != nil {
-		return err
+	if to.state == "l" {
+		if err := os.Chtimes(q.path(file), time.Time{}, time.Now().Add(d)); err != nil {
+			return err
+		}
 	}
 	return os.Rename(q.path(file), q.path(to.String()))
 }
 
 func (q queue) path(file string) string { return filepath.Join(filepath.Dir(q.Name()), file) }
-
-// flush returns err, or flushes a file or directory to the disk if that is asked for.
-func (s *Store) flush(path string, err error) error {
-	if err != nil || !s.sync {
-		return err
-	}
-	f, err := os.Open(path)
-	return errors.Join(err, f.Sync(), f.Close())
-}
