@@ -16,7 +16,9 @@
 //	/tmp/filestore -dir /tmp/files -work 3s consume & sleep 10; kill -9 $!
 //	/tmp/filestore -dir /tmp/files consume
 //
-// What the first had taken and not acked comes again once its lease is over, after 10 s, marked as redelivered.
+// What the first had taken and not acked comes again once its lease is over, after 10 s, marked as redelivered. A process
+// that starts after a kill -9 may wait some seconds: dashi keeps what is declared in a message of the store, which
+// the dead one may have had in hand, under a lease of 4 s.
 package main
 
 import (
@@ -38,10 +40,9 @@ import (
 )
 
 var (
-	dir    = flag.String("dir", "", "the `DIRECTORY` of the store; needed")
-	onto   = flag.String("queue", "texts", "the `NAME` of the queue")
-	work   = flag.Duration("work", 0, "how long consume works on each message before it acks it")
-	onDisk = flag.Bool("sync", false, "wait for the disk, so that a loss of power loses nothing either")
+	dir  = flag.String("dir", "", "the `DIRECTORY` of the store; needed")
+	onto = flag.String("queue", "texts", "the `NAME` of the queue")
+	work = flag.Duration("work", 0, "how long consume works on each message before it acks it")
 )
 
 func main() {
@@ -65,11 +66,13 @@ func main() {
 
 // run opens the store, a connection on it and a channel, declares the queue and calls do.
 func run(ctx context.Context, do func(context.Context, *channel.Channel) error) error {
-	store, err := Open(*dir, *onDisk)
+	_, err := os.Stat(*dir)
+	fresh := errors.Is(err, os.ErrNotExist) // then nothing is declared there that might be in another's hands
+	store, err := Open(*dir)
 	if err != nil {
 		return err
 	}
-	conn, err := dashi.Open(ctx, store, broker.Options{})
+	conn, err := dashi.Open(ctx, store, broker.Options{Fresh: fresh})
 	if err != nil {
 		return err
 	}

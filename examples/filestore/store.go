@@ -46,78 +46,88 @@ func (s *Store) Traits() virtual.Traits {
 // Put writes each message to the file "new" and renames that into its place.
 func (s *Store) Put(ctx context.Context, r virtual.PutRequest) error {
 	var failed *virtual.BatchError
-	behind := map[virtual.QueueRef]bool{} // since Ordered
+	behind := map[virtual.QueueRef]bool{} // Ordered: one message failed, and the later ones with it
 	for i, m := range r.Messages {
-		if behind[m.Queue] {
-			failed = failed.Add(i, virtual.ErrBehind)
-		} else if err := s.locked(ctx, m.Queue, func(q queue) error { return q.put(m) }); err != nil {
+		err := s.locked(ctx, m.Queue, func(q queue) error {
+			if behind[m.Queue] {
+				return virtual.ErrBehind
+			}
+			n := name{state: "r"}
+			fmt.Fscanf(q, "%x", &n.put) // of the last Put; 0 if there was none
+			n.put = max(n.put+1, time.Now().UnixNano())
+			_, err := q.WriteAt(fmt.Appendf(nil, "%016x %q\n", n.put, m.Queue), 0)
+			err = errors.Join(err, os.WriteFile(q.path("new"), append(m.ID[:], m.Payload.Bytes()...), 0o600))
+			if err != nil {
+				return err // the next Put writes over "new"
+			}
+			return q.move("new", n, 0)
+		})
+		if err != nil {
 			failed, behind[m.Queue] = failed.Add(i, err), true
 		}
 	}
 	return failed.Or()
 }
 
-func (q queue) put(m *virtual.Message) error {
-	n := name{state: "r"}
-	fmt.Fscanf(q, "%x", &n.put) // of the last Put; 0 if there was none
-	n.put = max(n.put+1, time.Now().UnixNano())
-	_, err := q.WriteAt(fmt.Appendf(nil, "%016x %q\n", n.put, m.Queue), 0)
-	err = errors.Join(err, os.WriteFile(q.path("new"), append(m.ID[:], m.Payload.Bytes()...), 0o600))
-	if err != nil {
-		return err // the next Put writes over "new"
-	}
-	return q.move("new", n, 0)
-}
-
-// Get renames the first files that are ready. With none it looks again, after longer and longer pauses.
+// Get takes what is ready. With nothing it looks again, after longer and longer pauses.
 func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Taken) ([]virtual.Taken, virtual.GetResult, error) {
 	had, start, res := len(buf), time.Now(), virtual.GetResult{}
 	for pause := time.Millisecond; ; pause = min(pause*3/2, 30*time.Millisecond) {
 		look := time.Now()
-		err := s.locked(ctx, r.Queue, func(q queue) error {
-			files, err := q.ready()
-			res.Ready = len(files)
-			for size := 0; err == nil && res.Ready > 0 && len(buf)-had < r.Max; res.Ready-- {
-				t, n, err := q.read(r.Queue, files[len(files)-res.Ready])
-				if size += t.Size(); err != nil || size > r.MaxBytes && r.MaxBytes > 0 && len(buf) > had {
-					return err
-				}
-				XX
-			}
-			return err
-		})
-		if len(buf) > had || ctx.Err() != nil {
+		err := s.locked(ctx, r.Queue, func(q queue) (err error) { buf, res.Ready, err = q.take(r, buf); return err })
+		if len(buf) > had {
 			return buf, res, nil // what was taken is not dropped, whatever came after
 		} else if err != nil || time.Since(start) >= r.Wait || r.Max <= 0 {
 			return buf, res, err
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(min(r.Wait-time.Since(start), max(pause, 10*time.Since(look)))): // a tenth of a CPU is enough
-		}
+		time.Sleep(min(r.Wait-time.Since(start), max(pause, 10*time.Since(look)))) // a tenth of a CPU is enough
 	}
 }
 
-func (q queue) take(r virtual.GetRequest, file string, data []byte) (t virtual.Taken, err error) {
-	var n name
-	fmt.Sscanf(file, layout, &n.put, &n.takings, &n.attempts, &n.state)
-	if n.String() != file || len(data) < len(virtual.ID{}) {
-		return t, fmt.Errorf("%s is not a message", q.path(file))
+// take renames the first files that are ready, and counts the others.
+func (q queue) take(r virtual.GetRequest, buf []virtual.Taken) (all []virtual.Taken, left int, err error) {
+	files, err := q.ready()
+	for size, i := 0, 0; i < len(files) && i < r.Max; i++ {
+		var n name
+		fmt.Sscanf(files[i], layout, &n.put, &n.takings, &n.attempts, &n.state)
+		data, err := os.ReadFile(q.path(files[i]))
+		if err == nil && (n.String() != files[i] || len(data) < len(virtual.ID{})) {
+			err = fmt.Errorf("%s is not a message", q.path(files[i]))
+		}
+		if size += len(data) - len(virtual.ID{}); err != nil || i > 0 && r.MaxBytes > 0 && size > r.MaxBytes {
+			return buf, len(files) - i, err
+		}
+		if n.takings, n.attempts, n.state = n.takings+1, n.attempts+1, "l"; r.Lease > 0 {
+			err = q.move(files[i], n, r.Lease)
+		} else {
+			err = os.Remove(q.path(files[i]))
+		}
+		if err != nil {
+			return buf, len(files) - i, err
+		}
+		m := &virtual.Message{Queue: r.Queue, ID: virtual.ID(data), Payload: virtual.Bytes(data[len(virtual.ID{}):])}
+		buf = append(buf, virtual.Taken{Message: m, Receipt: n, Attempt: n.attempts, Age: max(0, time.Since(time.Unix(0, n.put)))})
 	}
-	n.takings, n.attempts, n.state = n.takings+1, n.attempts+1, "l"
-	t.Receipt, t.Attempt, t.Age = n, n.attempts, max(0, time.Since(time.Unix(0, n.put)))
-	t.Message = &virtual.Message{Queue: r.Queue, ID: virtual.ID(data), Payload: virtual.Bytes(data[len(virtual.ID{}):])}
-	if r.Lease <= 0 {
-		return t, os.Remove(q.path(file))
-	}
-	return t, q.move(file, n, r.Lease)
+	return buf, max(0, len(files)-max(0, r.Max)), err
 }
 
 // Settle removes or renames the files that the receipts name. One that is not there was taken by another, or is gone.
 func (s *Store) Settle(ctx context.Context, ss []virtual.Settlement) error {
 	var failed *virtual.BatchError
 	for i, one := range ss {
-		err := s.locked(ctx, one.Queue, func(q queue) error { return q.settle(one) })
+		err := s.locked(ctx, one.Queue, func(q queue) error {
+			n, _ := one.Receipt.(name)
+			file := n.String()
+			switch n.state = "r"; one.Kind {
+			case virtual.Ack:
+				return os.Remove(q.path(file))
+			case virtual.Extend:
+				n.state = "l"
+			case virtual.Return:
+				n.attempts--
+			}
+			return q.move(file, n, one.For)
+		})
 		if errors.Is(err, os.ErrNotExist) {
 			failed = failed.Add(i, virtual.ErrStale)
 		} else if err != nil {
@@ -127,25 +137,15 @@ func (s *Store) Settle(ctx context.Context, ss []virtual.Settlement) error {
 	return failed.Or()
 }
 
-func (q queue) settle(one virtual.Settlement) error {
-	n, _ := one.Receipt.(name)
-	file := n.String()
-	switch n.state = "r"; one.Kind {
-	case virtual.Ack:
-		return os.Remove(q.path(file))
-	case virtual.Extend:
-		n.state = "l"
-	case virtual.Return:
-		n.attempts--
-	}
-	return q.move(file, n, one.For)
+// Purge removes the files that are ready.
+func (s *Store) Purge(ctx context.Context, q virtual.QueueRef) (int, error) {
+	return s.each(ctx, q, os.Remove)
 }
 
-// Purge removes the files that are ready.
-func (s *Store) Purge(ctx context.Context, ref virtual.QueueRef) (int, error) { return s.each(ctx, ref, os.Remove) }
-
 // Size counts the files that are ready.
-func (s *Store) Size(ctx context.Context, ref virtual.QueueRef) (int, error) { return s.each(ctx, ref, nil) }
+func (s *Store) Size(ctx context.Context, q virtual.QueueRef) (int, error) {
+	return s.each(ctx, q, nil)
+}
 
 func (s *Store) each(ctx context.Context, ref virtual.QueueRef, f func(file string) error) (n int, err error) {
 	err = s.locked(ctx, ref, func(q queue) error {
@@ -181,15 +181,13 @@ func (s *Store) locked(ctx context.Context, ref virtual.QueueRef, f func(q queue
 // ready returns the names of the files that are ready, in order.
 func (q queue) ready() (ready []string, err error) {
 	files, err := os.ReadDir(q.path(".")) // sorted
-	for _, file := range files {
-		switch name := file.Name(); name[len(name)-1] { // "queue" and "new" have other endings
-		case 'l':
-			if info, err := file.Info(); err == nil && info.ModTime().After(time.Now()) {
-				break
-			}
-			fallthrough
-		case 'r':
-			ready = append(ready, name)
+	over := func(f os.DirEntry) bool {
+		info, err := f.Info()
+		return err == nil && !info.ModTime().After(time.Now())
+	}
+	for _, f := range files {
+		if end := f.Name()[len(f.Name())-1]; end == 'r' || end == 'l' && over(f) { // "queue" and "new" end otherwise
+			ready = append(ready, f.Name())
 		}
 	}
 	return ready, err

@@ -69,16 +69,16 @@ func (b *Broker) register(ctx context.Context, c *consumer) error {
 	want := c.pump.q
 	op := named("basic.consume", want.name)
 	rec := encode(consumerRecord{Tag: c.tag, Exclusive: c.exclusive, Priority: c.priority})
-	return b.update(ctx, op, func(t *topology) ([]virtual.Change, error) {
+	err := b.update(ctx, op, func(t *topology) ([]virtual.Change, error) {
 		q := t.live[want.ref.Incarnation]
 		if q == nil {
 			return nil, noQueue(op, want.name, b.o.Vhost)
 		}
-		if q.consumers[c.id] != nil {
+		if q.consumers[c.id] != nil && (!c.exclusive || len(q.consumers) == 1) {
 			return nil, nil // an update without an answer had happened
 		}
-		for _, other := range q.consumers {
-			if other.rec.Exclusive || c.exclusive {
+		for id, other := range q.consumers {
+			if id != c.id && (other.rec.Exclusive || c.exclusive) {
 				return nil, fail(channel.AccessRefused, op, "queue '%s' in vhost '%s' in exclusive use", q.name, b.o.Vhost)
 			}
 		}
@@ -88,6 +88,19 @@ func (b *Broker) register(ctx context.Context, c *consumer) error {
 			{Key: q.consumerKey(c.id), If: virtual.Absent, Value: rec, Session: b.sessionName()},
 		}, nil
 	})
+	if err != nil && b.knowsConsumer(want, c.id) {
+		// Written after a pause, beside somebody who was faster: what is refused is not to stand there.
+		_ = b.unregister(ctx, c)
+	}
+	return err
+}
+
+// knowsConsumer reports whether the view has a record of a consumer.
+func (b *Broker) knowsConsumer(q *queueState, id string) bool {
+	b.top.mu.RLock()
+	defer b.top.mu.RUnlock()
+	live := b.top.live[q.ref.Incarnation]
+	return live != nil && live.consumers[id] != nil
 }
 
 // unregister removes the consumer's record, and an auto-delete queue with its last.
@@ -168,13 +181,20 @@ func (p *port) get(ctx context.Context, m *channel.Get) (channel.Reply, error) {
 
 func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (channel.Reply, error) {
 	b := p.b
-	for {
+	for looks := 1; ; {
+		began := time.Now()
 		taken, from, err := b.pump(q).fetchOne(ctx)
 		if err != nil {
 			if errors.Is(err, virtual.ErrNoQueue) || ctx.Err() != nil {
 				return channel.Reply{}, err
 			}
 			return channel.Reply{}, unstored(named("basic.get", q.name), err)
+		}
+		if len(taken) == 0 && looks < 3 && b.heads != nil && b.top.unattended(q) {
+			// The janitor of another process may just be looking whether the head has expired.
+			sleep(ctx, time.Duration(looks)*max(2*time.Millisecond, 2*time.Since(began)))
+			looks++
+			continue
 		}
 		if len(taken) == 0 {
 			r := channel.Reply{Method: m, Queue: q.name}

@@ -66,10 +66,10 @@ const registryLease = 4 * time.Second
 // watchEvery is how often this process looks for what others have declared, where the store does not tell: often while
 // it consumes, since its queues may be deleted, else as it says that it is alive.
 func (b *Broker) watchEvery() time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.pumps) > 0 {
-		return 2 * b.o.Barrier
+	for _, p := range b.allPumps() {
+		if len(p.list()) > 0 {
+			return 2 * b.o.Barrier
+		}
 	}
 	return b.o.SessionTTL / 3
 }

@@ -24,6 +24,7 @@ type heads struct {
 const (
 	headGap     = time.Second
 	headsBudget = 20 * time.Millisecond // per queue: so many of them cost no more than 50 looks a second
+	lookLate    = time.Millisecond      // a look comes a little late, rather than a little early and again
 )
 
 func newHeads(b *Broker) *heads {
@@ -109,14 +110,13 @@ func (h *heads) plan(q *queueState, next time.Duration) {
 	defer h.mu.Unlock()
 	inc := q.ref.Incarnation
 	least := time.Duration(len(h.next)) * headsBudget
-	if next > 0 {
-		h.gap[inc] = 0
-		h.next[inc] = time.Now().Add(next)
-		return
+	last := h.gap[inc]
+	h.gap[inc] = 0
+	if next <= 0 {
+		next = max(period, min(2*max(last, period, time.Millisecond), headGap), least)
+		h.gap[inc] = next
 	}
-	gap := max(period, min(2*max(h.gap[inc], period, time.Millisecond), headGap), least)
-	h.gap[inc] = gap
-	h.next[inc] = time.Now().Add(gap)
+	h.next[inc] = time.Now().Add(next + lookLate)
 }
 
 // nudge has a queue looked at when what was just put there expires, if nobody consumes.
@@ -136,12 +136,11 @@ func (h *heads) nudge(q *queueState) {
 // look takes what has expired at the head of a queue. next is when its head expires; 0: it has none.
 func (h *heads) look(ctx context.Context, q *queueState, r virtual.ExpireRequest, buf []virtual.Taken) (out []virtual.Taken, next time.Duration, err error) {
 	b := h.b
-	if p := b.pumpOf(q.ref); p != nil { // the order of this process's consumers is not to suffer
-		if err := p.interrupt(ctx); err != nil {
-			return buf, 0, err
-		}
-		defer p.letGo()
+	p := b.pump(q) // who gets from the queue in this process waits
+	if err := p.interrupt(ctx); err != nil {
+		return buf, 0, err
 	}
+	defer p.letGo()
 	if b.peeker != nil {
 		seen, err := b.peeker.Peek(ctx, q.ref, 1, nil)
 		if err != nil || len(seen) == 0 {

@@ -89,9 +89,14 @@ func (c *consumer) unreserve(n int) {
 	if n == 0 {
 		return
 	}
-	c.port.mu.Lock()
+	p := c.port
+	p.mu.Lock()
 	c.promise(-n)
-	c.port.mu.Unlock()
+	shared := p.global > 0 || p.globalSize > 0
+	p.mu.Unlock()
+	if shared { // another pump may have stopped for want of just this
+		p.feedAll()
+	}
 }
 
 // fits reports whether a message fits the size windows; one always does. port.mu is held.

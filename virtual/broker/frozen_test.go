@@ -1,0 +1,120 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dashi-mq/dashi/backends/memory"
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/virtual"
+	"github.com/dashi-mq/dashi/virtual/broker"
+)
+
+// stall holds back a process's next Put of the registry's state.
+type stall struct {
+	mu      sync.Mutex
+	armed   bool
+	held    chan struct{} // closed when it is held
+	release chan struct{}
+}
+
+func newStall() *stall {
+	return &stall{held: make(chan struct{}), release: make(chan struct{})}
+}
+
+func (s *stall) arm() {
+	s.mu.Lock()
+	s.armed = true
+	s.mu.Unlock()
+}
+
+func (s *stall) pass(ctx context.Context, c virtual.Call, next func(context.Context) error) error {
+	r, ok := c.Request.(*virtual.PutRequest)
+	s.mu.Lock()
+	mine := s.armed && ok && r.Messages[0].Queue.Name == "!registry"
+	if mine {
+		s.armed = false
+	}
+	s.mu.Unlock()
+	if mine {
+		close(s.held)
+		<-s.release
+	}
+	return next(ctx)
+}
+
+// Two processes want the same thing, and the one that is first stands still for longer than the registry's lease between
+// taking and putting: both have written then. The one that stood still loses, is told so, and nothing of what it was
+// refused is left; what both declared besides is kept.
+func TestProcessFrozenWhileItDeclaresLosesWhatOnlyOneMayHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		place, s, ctx := memory.New(), newStall(), t.Context()
+		open := func(intercept virtual.Interceptor) *channel.Connection {
+			b, err := broker.Open(ctx, virtual.Intercept(virtual.Only(place.Open()), intercept), broker.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = b.Close(context.Background()) })
+			conn, err := channel.Connect(ctx, b.Connect)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+		pass := func(ctx context.Context, _ virtual.Call, next func(context.Context) error) error { return next(ctx) }
+		frozen, other := open(s.pass), open(pass)
+		events := make(chan channel.Event, 16)
+		frozen.NotifyEvents(events) // the two states are merged by whoever finds them first
+		other.NotifyEvents(events)
+		ours, theirs := line(t, frozen), line(t, other)
+		if _, err := ours.QueueDeclare(ctx, "q", channel.QueueOptions{Durable: true}); err != nil {
+			t.Fatal(err)
+		}
+
+		s.arm()
+		result := make(chan error, 1)
+		go func() {
+			_, err := ours.Consume(ctx, "q", channel.ConsumeOptions{Exclusive: true})
+			result <- err
+		}()
+		<-s.held
+		time.Sleep(30 * time.Second) // the lease of the state ends, and its session's
+		if _, err := theirs.QueueDeclare(ctx, "beside", channel.QueueOptions{Durable: true}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := theirs.Consume(ctx, "q", channel.ConsumeOptions{Exclusive: true})
+		if err != nil {
+			t.Fatalf("the second, while the first stands still: %v", err)
+		}
+		close(s.release)
+		if err := <-result; !errors.Is(err, &channel.Error{Code: channel.AccessRefused}) {
+			t.Errorf("the one that stood still was told %v, want 403", err)
+		}
+		time.Sleep(time.Minute)
+		q, err := line(t, other).QueueDeclarePassive(ctx, "q")
+		if err != nil || q.Consumers != 1 {
+			t.Errorf("the queue has %d consumers, %v; want the second one alone", q.Consumers, err)
+		}
+		if _, err := line(t, frozen).QueueDeclarePassive(ctx, "beside"); err != nil {
+			t.Errorf("what was declared meanwhile is lost: %v", err)
+		}
+		if err := theirs.Publish(ctx, "", "q", channel.Publishing{Body: []byte("m")}); err != nil {
+			t.Fatal(err)
+		}
+		if d := <-out; string(d.Body) != "m" {
+			t.Errorf("got %q", d.Body)
+		}
+		for told := false; !told; {
+			select {
+			case e := <-events:
+				told = e.Kind == channel.EventRegistryConflict
+			default:
+				t.Fatal("nobody was told of the conflict")
+			}
+		}
+	})
+}
