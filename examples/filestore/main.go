@@ -16,9 +16,8 @@
 //	/tmp/filestore -dir /tmp/files -work 3s consume & sleep 10; kill -9 $!
 //	/tmp/filestore -dir /tmp/files consume
 //
-// What the first had taken and not acked comes again once its lease is over, after 10 s, marked as redelivered. A process
-// that starts after a kill -9 may wait some seconds: dashi keeps what is declared in a message of the store, which
-// the dead one may have had in hand, under a lease of 4 s.
+// What the first had taken and not acked comes again once its lease is over, after 10 s, marked as redelivered. Who starts
+// after a kill -9 may wait some seconds: what is declared is a message, too, and the dead one may have had it in hand.
 package main
 
 import (
@@ -66,8 +65,7 @@ func main() {
 
 // run opens the store, a connection on it and a channel, declares the queue and calls do.
 func run(ctx context.Context, do func(context.Context, *channel.Channel) error) error {
-	_, err := os.Stat(*dir)
-	fresh := errors.Is(err, os.ErrNotExist) // then nothing is declared there that might be in another's hands
+	fresh := os.Mkdir(*dir, 0o700) == nil // then nobody has declared anything there, and none has to be waited for
 	store, err := Open(*dir)
 	if err != nil {
 		return err
@@ -81,11 +79,10 @@ func run(ctx context.Context, do func(context.Context, *channel.Channel) error) 
 	if err != nil {
 		return err
 	}
-	_, err = ch.QueueDeclare(ctx, *onto, channel.QueueOptions{Durable: true})
-	if err == nil {
-		return do(ctx, ch)
+	if _, err = ch.QueueDeclare(ctx, *onto, channel.QueueOptions{Durable: true}); err != nil {
+		return err
 	}
-	return err
+	return do(ctx, ch)
 }
 
 // consume prints and acks what comes, until ^C.

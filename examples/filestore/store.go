@@ -31,9 +31,7 @@ type name struct {
 	state             string // r: ready; l: leased, and ready again once the modification time is past
 }
 
-const layout = "%016x-%d-%d-%s"
-
-func (n name) String() string { return fmt.Sprintf(layout, n.put, n.takings, n.attempts, n.state) }
+func (n name) String() string { return fmt.Sprintf("%016x-%d-%d-%s", n.put, n.takings, n.attempts, n.state) }
 
 // Open opens the store in dir, which is made if need be.
 func Open(dir string) (*Store, error) { return &Store{dir}, os.MkdirAll(dir, 0o700) }
@@ -89,7 +87,7 @@ func (q queue) take(r virtual.GetRequest, buf []virtual.Taken) (all []virtual.Ta
 	files, err := q.ready()
 	for size, i := 0, 0; i < len(files) && i < r.Max; i++ {
 		var n name
-		fmt.Sscanf(files[i], layout, &n.put, &n.takings, &n.attempts, &n.state)
+		fmt.Sscanf(files[i], "%x-%d-%d-%s", &n.put, &n.takings, &n.attempts, &n.state)
 		data, err := os.ReadFile(q.path(files[i]))
 		if err == nil && (n.String() != files[i] || len(data) < len(virtual.ID{})) {
 			err = fmt.Errorf("%s is not a message", q.path(files[i]))
@@ -181,12 +179,9 @@ func (s *Store) locked(ctx context.Context, ref virtual.QueueRef, f func(q queue
 // ready returns the names of the files that are ready, in order.
 func (q queue) ready() (ready []string, err error) {
 	files, err := os.ReadDir(q.path(".")) // sorted
-	over := func(f os.DirEntry) bool {
-		info, err := f.Info()
-		return err == nil && !info.ModTime().After(time.Now())
-	}
+	due := func(f os.DirEntry) bool { i, err := f.Info(); return err == nil && time.Since(i.ModTime()) >= 0 }
 	for _, f := range files {
-		if end := f.Name()[len(f.Name())-1]; end == 'r' || end == 'l' && over(f) { // "queue" and "new" end otherwise
+		if end := f.Name()[len(f.Name())-1]; end == 'r' || end == 'l' && due(f) { // "queue" and "new" end otherwise
 			ready = append(ready, f.Name())
 		}
 	}
@@ -195,10 +190,8 @@ func (q queue) ready() (ready []string, err error) {
 
 // move gives a file the name that is its next state; what is leased is hidden for d.
 func (q queue) move(file string, to name, d time.Duration) error {
-	if to.state == "l" {
-		if err := os.Chtimes(q.path(file), time.Time{}, time.Now().Add(d)); err != nil {
-			return err
-		}
+	if err := os.Chtimes(q.path(file), time.Time{}, time.Now().Add(d)); err != nil {
+		return err
 	}
 	return os.Rename(q.path(file), q.path(to.String()))
 }

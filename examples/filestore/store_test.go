@@ -17,8 +17,8 @@ func config() conformance.StoreConfig {
 	var dir string
 	return conformance.StoreConfig{
 		Open: func(t conformance.T) (func() (virtual.Store, error), error) {
-			dir = t.TempDir() + "/store"                                          // one place ...
-			return func() (virtual.Store, error) { return Open(dir, false) }, nil // ... and a new handle for each process
+			dir = t.TempDir() + "/store"                                   // one place ...
+			return func() (virtual.Store, error) { return Open(dir) }, nil // ... and a new handle for each process
 		},
 		Restart: func(conformance.T) error { // go on with a copy of what is on the disk
 			old := dir

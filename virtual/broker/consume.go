@@ -84,7 +84,7 @@ func (b *Broker) register(ctx context.Context, c *consumer) error {
 		}
 		return []virtual.Change{
 			{Key: q.guard.Key, Op: virtual.Check, If: virtual.Condition(q.guard.Rev)},
-			{Key: q.useKey(), If: virtual.Condition(q.used)},
+			{Key: q.useKey(), If: virtual.Condition(q.used), Value: encode(c.id)},
 			{Key: q.consumerKey(c.id), If: virtual.Absent, Value: rec, Session: b.sessionName()},
 		}, nil
 	})

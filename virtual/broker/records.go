@@ -15,7 +15,7 @@ const (
 	keyExchange = "x/" // + name: exchangeRecord; touched whenever its bindings change
 	keyQueue    = "q/" // + name: queueRecord
 	keyBinding  = "b/" // + canonical binding: bindingRecord
-	keyUse      = "u/" // + incarnation: the queue has had a consumer; touched with every change of its consumers
+	keyUse      = "u/" // + incarnation: the id of its consumer of late: it has had one; written with every change of its consumers
 	keyConsumer = "c/" // + incarnation + "/" + id: consumerRecord, bound to the session of its process
 	keyTouch    = "e/" // + incarnation: written when a queue with x-expires is used without a consumer
 	keyJanitor  = "l/janitor"
