@@ -82,5 +82,5 @@ servers-stop: ## stop the servers that were started
 
 .PHONY: nightly
 nightly: ## as test, many times over, and every fuzz test for minutes
-	COUNT=$(NIGHTLY_COUNT) TIMEOUT=90m scripts/test
+	NIGHTLY=1 COUNT=$(NIGHTLY_COUNT) TIMEOUT=90m scripts/test
 	@scripts/fuzz 5m

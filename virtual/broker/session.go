@@ -1,0 +1,89 @@
+package broker
+
+import (
+	"errors"
+	"time"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+func (b *Broker) sessionName() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.session
+}
+
+// locksHold reports whether this process may still rely on what it has locked: whether it was heard of lately enough
+// that nobody can have taken it for dead.
+func (b *Broker) locksHold() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Since(b.beat) < b.o.SessionTTL*8/10
+}
+
+// heartbeat keeps the session alive, and starts a new one when it was lost.
+func (b *Broker) heartbeat() {
+	t := time.NewTicker(b.o.SessionTTL / 3)
+	defer t.Stop()
+	for try := 0; ; {
+		select {
+		case <-t.C:
+		case <-b.ctx.Done():
+			return
+		}
+		for {
+			sent := time.Now()
+			err := b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL)
+			if err == nil {
+				b.mu.Lock()
+				b.beat = sent
+				b.mu.Unlock()
+				b.storeAnswered()
+				try = 0
+				break
+			}
+			if errors.Is(err, virtual.ErrSession) {
+				b.sessionLost()
+				continue
+			}
+			b.storeFailed(err)
+			if try = b.pause(try); b.ctx.Err() != nil {
+				return
+			}
+		}
+		b.wakeFenced()
+		b.retire()
+	}
+}
+
+// sessionLost starts anew after the store took this process for dead: its exclusive queues are gone, its consumers are
+// registered again, behind those that came in the meantime.
+func (b *Broker) sessionLost() {
+	b.sight.announced.Store(false)
+	b.log.Warn("session lost: this process was away for longer than its session lasts", "ttl", b.o.SessionTTL)
+	b.mu.Lock()
+	b.session = newName()
+	b.mu.Unlock()
+	if err := b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL); err != nil {
+		return // the heartbeat goes on
+	}
+	if err := b.refresh(b.ctx); err != nil {
+		return
+	}
+	for _, p := range b.allPumps() {
+		for _, c := range p.list() {
+			if err := b.register(b.ctx, c); err != nil {
+				c.port.cancelled(c)
+			}
+		}
+	}
+}
+
+// wakeFenced wakes pumps that stopped because the locks did not hold.
+func (b *Broker) wakeFenced() {
+	for _, p := range b.allPumps() {
+		if p.q.args.singleActive {
+			p.wake()
+		}
+	}
+}
