@@ -15,6 +15,14 @@
 // has changed, nothing is stored, the view is refreshed and the message routed again. So nothing published after a bind
 // returned is missed, by any process.
 //
+// # Five methods are enough
+//
+// A store has to have no more than the five methods of virtual.Store. For every capability and trait there is a fallback,
+// listed in equip.go with the file it lives in: the registry becomes a message in a reserved queue, a bind waits until no
+// other process routes on what it knew before, leases are extended one by one, Gets wait and are cut short, limits are
+// trimmed, the janitor looks at the heads of queues. What cannot be had is refused at the declaration with 540 and the
+// reason, never ignored.
+//
 // # Delivery
 //
 // Each queue that is consumed here has a pump. It reserves room in the windows of the local consumers, takes that many
