@@ -3,8 +3,6 @@ package conformance
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
@@ -20,11 +18,7 @@ var looseChecks = []StoreCheck{
 // loose is a model of what holds for every store, ordered and exact or not: where each message may be, but not which
 // one comes next.
 type loose struct {
-	e    *storeEnv
-	r    *rand.Rand
-	seed uint64
-	log  []string
-	base time.Time
+	*walk
 
 	queues   []virtual.QueueRef
 	messages map[virtual.ID]*looseMessage
@@ -59,8 +53,7 @@ func looseRandom(e *storeEnv) {
 		seeds = e.c.Seeds
 	}
 	for i := range seeds {
-		m := &loose{e: e, seed: e.c.seed() + uint64(i), base: time.Now(), taken: make([]looseTaken, 1), messages: map[virtual.ID]*looseMessage{}}
-		m.r = rand.New(rand.NewPCG(m.seed, 2))
+		m := &loose{walk: e.walk(i, 2), taken: make([]looseTaken, 1), messages: map[virtual.ID]*looseMessage{}}
 		for q := range 2 {
 			m.queues = append(m.queues, e.create(virtual.QueueRef{Name: fmt.Sprintf("loose-%d", q), Incarnation: fmt.Sprint(i + 1)}))
 		}
@@ -69,29 +62,6 @@ func looseRandom(e *storeEnv) {
 		}
 		m.finish()
 	}
-}
-
-func (m *loose) now() time.Duration { return time.Since(m.base) }
-
-func (m *loose) note(format string, a ...any) {
-	m.log = append(m.log, fmt.Sprintf("%8.3f  ", m.now().Seconds())+fmt.Sprintf(format, a...))
-}
-
-func (m *loose) fail(format string, a ...any) {
-	m.e.Helper()
-	m.e.Fatalf("%s\n    seed %d; what was called:\n    %s", fmt.Sprintf(format, a...), m.seed, strings.Join(m.log, "\n    "))
-}
-
-func (m *loose) must(err error, what string) {
-	m.e.Helper()
-	if err != nil {
-		m.fail("%s: %v", what, err)
-	}
-}
-
-func (m *loose) handle() (virtual.Store, int) {
-	h := m.r.IntN(2)
-	return []virtual.Store{m.e.a, m.e.b}[h], h
 }
 
 // moment is a random time for leases and delays.

@@ -2,9 +2,7 @@ package conformance
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
@@ -19,11 +17,7 @@ var modelChecks = []StoreCheck{
 
 // model is what the contract says of a few queues, in the plainest way: lists that are searched.
 type model struct {
-	e    *storeEnv
-	r    *rand.Rand
-	seed uint64
-	log  []string
-	base time.Time
+	*walk
 
 	queues   []virtual.QueueRef
 	messages [][]*modelMessage // of each queue, in order of Put
@@ -61,8 +55,7 @@ func modelRandom(e *storeEnv) {
 	}
 	e.leaseOf(e.units(4))
 	for i := range seeds {
-		m := &model{e: e, seed: e.c.seed() + uint64(i), base: time.Now(), taken: make([]modelTaken, 1)}
-		m.r = rand.New(rand.NewPCG(m.seed, 0))
+		m := &model{walk: e.walk(i, 0), taken: make([]modelTaken, 1)}
 		for q := range 3 {
 			m.queues = append(m.queues, e.create(virtual.QueueRef{Name: fmt.Sprintf("queue-%d", q), Incarnation: fmt.Sprint(i + 1)}))
 		}
@@ -72,24 +65,6 @@ func modelRandom(e *storeEnv) {
 			m.step()
 		}
 		m.finish()
-	}
-}
-
-func (m *model) now() time.Duration { return time.Since(m.base) }
-
-func (m *model) note(format string, a ...any) {
-	m.log = append(m.log, fmt.Sprintf("%8.3f  ", m.now().Seconds())+fmt.Sprintf(format, a...))
-}
-
-func (m *model) fail(format string, a ...any) {
-	m.e.Helper()
-	m.e.Fatalf("%s\n    seed %d; what was called:\n    %s", fmt.Sprintf(format, a...), m.seed, strings.Join(m.log, "\n    "))
-}
-
-func (m *model) must(err error, what string) {
-	m.e.Helper()
-	if err != nil {
-		m.fail("%s: %v", what, err)
 	}
 }
 
@@ -119,11 +94,6 @@ func (m *model) ready(q int) []*modelMessage {
 
 func (m *model) remove(q int, x *modelMessage) {
 	m.messages[q] = slices.DeleteFunc(m.messages[q], func(y *modelMessage) bool { return x == y })
-}
-
-func (m *model) handle() (virtual.Store, int) {
-	h := m.r.IntN(2)
-	return []virtual.Store{m.e.a, m.e.b}[h], h
 }
 
 // apart lets time pass until nothing is just about to become due: in real time the store's clock is not the model's.

@@ -26,10 +26,19 @@
 //     be kept.
 //   - A store's client never retries by itself: the engine does, knowing what is ambiguous. An error other than those
 //     named here means that the effect is not known.
-//   - When ctx ends a method returns soon. What had been done stays done.
+//   - When ctx ends a method returns soon, with ctx.Err() for the whole request or for the items that were not done. What had
+//     been done stays done.
 //   - Durations are relative. Clocks of two machines are never compared: what depends on time is decided by the store's
-//     own clock, inside the operation.
+//     own clock, inside the operation. For a store without a server that is the clock of the machine, as long as all its
+//     processes run on one.
 //   - Errors never show passwords or payloads.
+//   - A store may have a method Close() error. It ends the Gets that wait; later calls return ErrClosed. Leases stay, unless
+//     the trait LeaseEnd says otherwise. The engine does not call the store after it.
+//
+// # Where to begin
+//
+// docs/new-store.md writes a store, the one in examples/filestore, step by step, and says what each trait and capability
+// buys. Package conformance proves it.
 //
 // Register makes a store known by its URL scheme, as in database/sql.
 package virtual

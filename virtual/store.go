@@ -10,9 +10,11 @@ type Store interface {
 	// Put appends each message to the queue it names, in order per queue. nil means all are stored, as durably as the
 	// store can. What can be refused (size, unknown queue) is checked before anything is stored. *BatchError names the
 	// items that failed; the others are stored. In an ordered store everything after a failed item of the same queue
-	// fails too, but for ErrFull: what a limit refused is overtaken by what fits.
+	// fails too, but for ErrFull: what a limit refused is overtaken by what fits. An item with an error that is not among
+	// those of this package may be stored or not; the items after it in the queue of an ordered store are not.
 	//
-	// A repeated Put is harmless where the store can tell, by message id, or by Producer and Sequence: see PutRequest.
+	// A repeated Put is harmless where the store can tell, by message id, or by Producer and Sequence: see PutRequest. It
+	// need not tell: the same ID put twice may be stored twice.
 	Put(ctx context.Context, r PutRequest) error
 
 	// Get takes up to r.Max messages from the head of a queue and leases them, in one atomic step: no two Gets ever
@@ -22,8 +24,9 @@ type Store interface {
 	// clock; then they are ready again, and Attempt rises. Without (Lease 0) they are removed at once.
 	//
 	// Get waits up to r.Wait for the first message and returns early with what there is. When ctx ends it returns what
-	// it took with a nil error, or gives it back: it never drops it. It may take fewer than there are, and without Wait
-	// none, where others take at the same time.
+	// it took with a nil error, or gives it back: it never drops it. With nothing taken the error is nil or ctx.Err(). It
+	// may take fewer than there are, and without Wait none, where others take at the same time. With Max 0 it takes nothing
+	// and does not wait.
 	//
 	// A store may keep what came too late for a Get (the answer of a long poll) for the next Get of its queue, for about
 	// a second; then, and at Close, it gives it back, which may count as an attempt where the trait ExactAttempt does not
@@ -35,7 +38,8 @@ type Store interface {
 
 	// Settle ends or changes leases. *BatchError names the items that failed; the others count. A receipt whose lease
 	// ran out and whose message was taken again has no effect; ErrStale says so where the trait StaleTold holds. A lease
-	// that merely ran out, or a message already gone: nil and ErrStale are both right.
+	// that merely ran out, or a message already gone: nil and ErrStale are both right. nil for a lease that ran out means
+	// that it was done: an Extend hides the message again.
 	Settle(ctx context.Context, s []Settlement) error
 
 	// Purge removes all ready messages of a queue and returns how many. Leased and delayed ones stay.
@@ -53,8 +57,8 @@ type QueueRef struct{ Name, Incarnation string }
 // ID identifies a message in its queue: 16 random bytes, given by the engine.
 type ID [16]byte
 
-// Payload is what a message carries. It is immutable and safe for concurrent use; Bytes encodes when first asked for, so
-// that a store in memory never pays for it, and keeps the result.
+// Payload is what a message carries. It is never nil, though it may be of no bytes. It is immutable and safe for concurrent
+// use; Bytes encodes when first asked for, so that a store in memory never pays for it, and keeps the result.
 type Payload interface {
 	// Bytes returns the encoded payload, which must not be changed.
 	Bytes() []byte
@@ -114,8 +118,8 @@ type Revision struct {
 // GetRequest is the argument of Get.
 type GetRequest struct {
 	Queue QueueRef
-	// Max bounds the number of messages taken. MaxBytes (0: no bound) bounds their payloads; one message is taken
-	// whatever its size.
+	// Max bounds the number of messages taken. MaxBytes (0: no bound) bounds the sum of their payloads, by the length of
+	// Bytes or by Size; one message is taken whatever its size.
 	Max, MaxBytes int
 	// Wait bounds how long an empty Get waits.
 	Wait time.Duration
@@ -155,14 +159,17 @@ const (
 
 // GetResult is what a Get says of the queue.
 type GetResult struct {
-	// NextIn is when something becomes ready by itself (a delay, a lease); 0: not known.
+	// NextIn is when something becomes ready by itself (a delay, a lease); 0: not known, which costs nothing but that the
+	// engine looks more often.
 	NextIn time.Duration
-	// Ready is how many messages remain ready; -1: not known.
+	// Ready is how many messages remain ready; -1: not known. Where the trait ExactSize holds it is exact, or -1.
 	Ready int
 }
 
 // Taken is a message taken by a Get.
 type Taken struct {
+	// Message has the Queue, the ID and the Payload that were put, the Priority where there are Levels, and the TTL where
+	// the trait TTL holds. Delay and Lease need not come back.
 	*Message
 	// Receipt names this taking in Settle. It stays valid over Extend.
 	Receipt Receipt
@@ -176,7 +183,8 @@ type Taken struct {
 	Granted time.Duration
 }
 
-// Receipt names one taking of one message. It is comparable and means something to its store alone.
+// Receipt names one taking of one message. It is comparable and means something to its store alone. A Settle comes through
+// the handle that took the message; a store may accept it through any. nil, or a receipt of another store, is ErrStale.
 type Receipt any
 
 // Kind says what a Settlement does.
@@ -206,6 +214,6 @@ type Settlement struct {
 	ID      ID
 	Receipt Receipt
 	Kind    Kind
-	// For is the delay of Requeue and Return, and the new lease of Extend.
+	// For is the delay of Requeue and Return, 0 where the trait MaxDelay is, and the new lease of Extend.
 	For time.Duration
 }

@@ -1,6 +1,6 @@
 // Package content is the stored format of a message: what the engine puts into a store and gets out again.
 //
-// The first byte is the format's version. Then come the exchange and the routing key the message was published with, as
+// The first byte is the format's version. In version 2 the time of the Put follows, in microseconds since 1970, signed, 64 bits. Then come the exchange and the routing key the message was published with, as
 // short strings; the keys of its BCC header, which nobody gets to see, as a 16-bit count and short strings; the AMQP 0-9-1 content header's property flags and properties (section 4.2.6 of the specification);
 // and the body, to the end. All integers are big-endian, as in AMQP.
 package content
@@ -16,15 +16,12 @@ import (
 	"github.com/dashi-mq/dashi/channel"
 )
 
-// The first byte of the stored format. A stamped message carries, before all else, when it was put: for stores that
-// keep no time themselves.
+// The first byte of the stored format. A stamped message carries, next, when it was put, in microseconds since 1970: for
+// stores that keep no time themselves.
 const (
 	version        = 1
 	versionStamped = 2
 )
-
-// stampSize is what a stamp adds: milliseconds since 1970, signed, big endian.
-const stampSize = 8
 
 // Property flags of class basic, in the order of the specification.
 const (
@@ -72,7 +69,7 @@ func (m *Message) Bytes() []byte {
 // Stamp writes down when the message is put, by this machine's clock. It is called once, before anybody else has the
 // message.
 func (m *Message) Stamp(at time.Time) {
-	b := m.encode(binary.BigEndian.AppendUint64([]byte{versionStamped}, uint64(at.UnixMilli())))
+	b := m.encode(binary.BigEndian.AppendUint64([]byte{versionStamped}, uint64(at.UnixMicro())))
 	m.encoded.Store(&b)
 }
 
@@ -82,7 +79,7 @@ func (m *Message) Stamped() (at time.Time, ok bool) {
 	if b == nil || (*b)[0] != versionStamped {
 		return time.Time{}, false
 	}
-	return time.UnixMilli(int64(binary.BigEndian.Uint64((*b)[1:]))), true
+	return time.UnixMicro(int64(binary.BigEndian.Uint64((*b)[1:]))), true
 }
 
 func (m *Message) encode(prefix []byte) []byte {

@@ -49,6 +49,8 @@ func samples() map[string]*Message {
 	long := strings.Repeat("k", 255)
 	bcc := New("x", "k", channel.Publishing{Body: []byte("body")})
 	bcc.BCC = []string{"b1", "", "é"}
+	stamped := New("x", "k", channel.Publishing{Body: []byte("body")})
+	stamped.Stamp(time.UnixMicro(1700000000123456))
 	return map[string]*Message{
 		"empty":         New("", "", channel.Publishing{}),
 		"body":          New("amq.topic", "a.b.c", channel.Publishing{Body: []byte("hello")}),
@@ -56,6 +58,7 @@ func samples() map[string]*Message {
 		"empty-headers": New("", long, channel.Publishing{Headers: channel.Table{}, Body: []byte{0}}),
 		"bcc":           bcc,
 		"empty-user":    New("", "", channel.Publishing{UserIdSet: true}),
+		"stamped":       stamped,
 	}
 }
 
@@ -83,6 +86,23 @@ func TestStoredFormatStaysAsItIs(t *testing.T) {
 			}
 			same(t, decode(t, want), m)
 		})
+	}
+}
+
+func TestStampComesBackAndIsNotKeptByAClone(t *testing.T) {
+	at := time.UnixMicro(1700000000123456)
+	m := New("x", "k", channel.Publishing{Body: []byte("body")})
+	if _, ok := m.Stamped(); ok {
+		t.Error("stamped before it was")
+	}
+	m.Stamp(at)
+	got := decode(t, m.Bytes())
+	if is, ok := got.Stamped(); !ok || !is.Equal(at) {
+		t.Errorf("stamped %v, %v; want %v", is, ok, at)
+	}
+	same(t, got, m)
+	if _, ok := got.Clone().Stamped(); ok {
+		t.Error("a clone is put at another time")
 	}
 }
 

@@ -57,8 +57,12 @@ func (b *Broker) look(ctx context.Context) error {
 	if s.announced.Load() && s.asked.Load() > began-d {
 		return nil // somebody else asked meanwhile
 	}
-	if !s.announced.Load() {
-		if err := b.announce(ctx); err != nil {
+	for try := 0; !s.announced.Load(); {
+		err := b.announce(ctx)
+		if err == nil {
+			break
+		}
+		if try = b.again(ctx, try, err); try == 0 {
 			return err
 		}
 	}

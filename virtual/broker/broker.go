@@ -65,6 +65,7 @@ type Broker struct {
 
 	held     chan struct{} // tells the renewer that something is held
 	cleaning chan struct{} // tells the janitor that there may be work
+	doubted  chan struct{} // tells the heartbeat that the session may have ended
 	delaying chan struct{} // tells it that there is an x-delayed-message exchange
 	uses     uses
 
@@ -80,7 +81,8 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 		store: store, traits: virtual.TraitsOf(store), top: newTopology(),
 		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
 		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1), delaying: make(chan struct{}, 1),
-		clock: time.Now(), getLimit: batchLimit,
+		doubted: make(chan struct{}, 1),
+		clock:   time.Now(), getLimit: batchLimit,
 	}
 	if b.traits.MaxBatch > 0 {
 		b.getLimit = min(batchLimit, b.traits.MaxBatch)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dashi-mq/dashi/backends/memory"
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/internal/registry"
 	"github.com/dashi-mq/dashi/virtual"
 	"github.com/dashi-mq/dashi/virtual/broker"
 )
@@ -117,4 +118,67 @@ func TestProcessFrozenWhileItDeclaresLosesWhatOnlyOneMayHave(t *testing.T) {
 			t.Error("nobody was told of the conflict")
 		}
 	})
+}
+
+// Who was taken for dead goes on at once: it does not wait for its next heartbeat to find out.
+func TestProcessWhoseSessionHasEndedGoesOnAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		dress    func(virtual.Store) virtual.Store
+		registry func(virtual.Store) virtual.Registry
+	}{
+		{"memory", func(s virtual.Store) virtual.Store { return s }, func(s virtual.Store) virtual.Registry {
+			r, _ := virtual.As[virtual.Registry](s)
+			return r
+		}},
+		{"five methods", virtual.Only, func(s virtual.Store) virtual.Registry { return registry.New(s, registry.Options{}) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				place, ctx := memory.New(), t.Context()
+				b, err := broker.Open(ctx, c.dress(place.Open()), broker.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer b.Close(ctx)
+				conn, err := channel.Connect(ctx, b.Connect)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ch := line(t, conn)
+				q, err := ch.QueueDeclare(ctx, "q", channel.QueueOptions{Durable: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				out, err := ch.Consume(ctx, q.Name, channel.ConsumeOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				other := c.registry(c.dress(place.Open()))
+				sessions, err := other.Sessions(ctx)
+				if err != nil || len(sessions) != 1 {
+					t.Fatalf("sessions %q, %v", sessions, err)
+				}
+				if err := other.EndSession(ctx, sessions[0]); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				if _, err := line(t, conn).QueueDeclare(ctx, "other", channel.QueueOptions{Durable: true}); err != nil {
+					t.Errorf("declare: %v", err)
+				}
+				if d := time.Since(began); d > time.Second {
+					t.Errorf("it went on after %v", d)
+				}
+				if err := ch.Publish(ctx, "", q.Name, channel.Publishing{Body: []byte("m")}); err != nil {
+					t.Errorf("publish: %v", err)
+				}
+				if d := <-out; string(d.Body) != "m" {
+					t.Errorf("got %q", d.Body)
+				}
+				if q, err := ch.QueueDeclarePassive(ctx, q.Name); err != nil || q.Consumers != 1 {
+					t.Errorf("its consumer is registered again: %d, %v", q.Consumers, err)
+				}
+			})
+		})
+	}
 }

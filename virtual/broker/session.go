@@ -28,6 +28,7 @@ func (b *Broker) heartbeat() {
 	for try := 0; ; {
 		select {
 		case <-t.C:
+		case <-b.doubted:
 		case <-b.ctx.Done():
 			return
 		}

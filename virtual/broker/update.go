@@ -60,7 +60,11 @@ func (b *Broker) updateForAll(ctx context.Context, op string, plan func(t *topol
 
 // again waits before another try; 0 means that there is none.
 func (b *Broker) again(ctx context.Context, try int, err error) int {
-	b.storeFailed(err)
+	if errors.Is(err, virtual.ErrSession) {
+		signal(b.doubted) // a new one begins at once
+	} else {
+		b.storeFailed(err)
+	}
 	if try+1 >= tries || ctx.Err() != nil || b.ctx.Err() != nil || errors.Is(err, virtual.ErrClosed) {
 		return 0
 	}
