@@ -16,18 +16,29 @@ import (
 	"github.com/dashi-mq/dashi/virtual/broker"
 )
 
-// CrashConfig says where crash points are tried. Name, Open, Virtual, Unit and Parallel are as in Config; the unit of time is
-// 50 ms by default in real time, since every crash takes about 20 of them, and 200 ms in virtual time.
+// CrashConfig says where crash points are tried. Open is all that is needed.
 type CrashConfig struct {
-	Name     string
-	Open     func(t T) (func() (virtual.Store, error), error)
-	Virtual  bool
-	Unit     time.Duration
+	// Name of the store, for what is printed.
+	Name string
+	// Open makes a place that is empty, once for every crash point. Each call of what it returns opens a handle on that place, which
+	// is one process as far as the store can tell; the suite closes the handles. What else has to be undone, Open leaves
+	// to t.Cleanup. T is another one for every place.
+	Open func(t T) (func() (virtual.Store, error), error)
+	// Virtual says that all time is that of a testing/synctest bubble: for stores that live in the process and do no input
+	// or output.
+	Virtual bool
+	// Unit is the unit of time for leases, delays and waits: short, but long beside what a call takes. It is raised to what the
+	// store's traits ask for. 0 is 50 ms, since every crash takes about 20 of them, or 200 ms of virtual time.
+	Unit time.Duration
+	// Parallel is how many crash points are tried at a time in real time; 0 is 8. They wait more than they work, so more than
+	// there are processors is right, and too many where rows fail that pass alone.
 	Parallel int
-	// Every tries each n-th crash point only, to save time; 0 is all.
+	// Every tries each n-th call only, to save time; 0 is all. In real time the race detector makes it five times as many.
 	Every int
 	// Run selects the scenarios whose name begins with it; empty is all.
 	Run string
+
+	slots chan struct{} // of what runs at a time
 }
 
 // errCrashRefused is why a scenario does not apply: the store cannot do what it is about.
@@ -41,39 +52,83 @@ var errCrashRefused = errors.New("refused")
 // written, locks) is for a test of the store's own, with processes.
 func RunCrashes(t *testing.T, c CrashConfig) {
 	t.Helper()
-	total, scenarios := 0, 0
+	var all []CrashScenario
 	for _, s := range CrashScenarios() {
-		if !strings.HasPrefix(s.Name, c.Run) {
-			continue
+		if strings.HasPrefix(s.Name, c.Run) {
+			all = append(all, s)
 		}
-		t.Run(s.Name, func(t *testing.T) {
-			calls, err := c.crash(t, s, crashPoint{})
-			if errors.Is(err, errCrashRefused) {
-				fmt.Printf("crashes on %s: %-31s %v\n", c.Name, s.Name, err)
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatalf("%s, without a crash: %v", s.Name, err)
-			}
-			points := c.points(calls)
-			c.each(points, func(p crashPoint) {
-				if t.Failed() {
-					return
-				}
-				if _, err := c.crash(t, s, p); err != nil {
-					t.Errorf("%s, stopped %v: %v", s.Name, p, err)
-				}
-			})
-			if t.Failed() {
-				return
-			}
-			total, scenarios = total+len(points), scenarios+1
-			fmt.Printf("crashes on %s: %-31s %3d store calls, %3d crashes before and after them, 0 lost\n", c.Name, s.Name, calls, len(points))
-		})
 	}
+	if c.Parallel == 0 {
+		c.Parallel = 8
+	}
+	c.slots = make(chan struct{}, c.Parallel)
+	atOnce := len(all) // what bounds them is how many crash points are tried
+	if c.Virtual {
+		c.slots, atOnce = make(chan struct{}, 1), 1
+	}
+	total, scenarios := 0, 0
+	several(t, atOnce, all, func(s CrashScenario) string { return s.Name }, func(_ context.Context, s CrashScenario) crashResult { return c.scenario(t, s) },
+		func(t *testing.T, s CrashScenario, result func(context.Context) crashResult) {
+			r := result(t.Context())
+			switch {
+			case errors.Is(r.err, errCrashRefused):
+				fmt.Printf("crashes on %s: %-31s %v\n", c.Name, s.Name, r.err)
+				t.Skip(r.err)
+			case r.err != nil:
+				t.Fatal(r.err)
+			}
+			total, scenarios = total+r.crashes, scenarios+1
+			fmt.Printf("crashes on %s: %-31s %3d store calls, %3d crashes before and after them, 0 lost\n", c.Name, s.Name, r.calls, r.crashes)
+		})
 	if !t.Failed() {
 		fmt.Printf("crashes on %s: %d scenarios, %d crashes, 0 lost\n", c.Name, scenarios, total)
 	}
+}
+
+// crashResult is what became of a scenario.
+type crashResult struct {
+	calls, crashes int
+	err            error
+}
+
+// scenario runs a scenario whole, then stopped at each of its points, up to the first that loses something.
+func (c *CrashConfig) scenario(t *testing.T, s CrashScenario) (r crashResult) {
+	c.slots <- struct{}{}
+	r.calls, r.err = c.crash(t, s, crashPoint{})
+	<-c.slots
+	if r.err != nil {
+		r.err = fmt.Errorf("%s, without a crash: %w", s.Name, r.err)
+		return r
+	}
+	points := c.points(r.calls)
+	r.crashes = len(points)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, p := range points {
+		c.slots <- struct{}{}
+		mu.Lock()
+		lost := r.err != nil
+		mu.Unlock()
+		if lost {
+			<-c.slots
+			break
+		}
+		try := func() {
+			defer func() { <-c.slots }()
+			if _, err := c.crash(t, s, p); err != nil {
+				mu.Lock()
+				r.err = errors.Join(r.err, fmt.Errorf("%s, stopped %v: %w", s.Name, p, err))
+				mu.Unlock()
+			}
+		}
+		if c.Virtual {
+			try()
+		} else {
+			wg.Go(try)
+		}
+	}
+	wg.Wait()
+	return r
 }
 
 // crashPoint is a call, from 1 (0: none), before or after which a process is stopped.
@@ -90,35 +145,14 @@ func (p crashPoint) String() string {
 }
 
 func (c *CrashConfig) points(calls int) (points []crashPoint) {
-	for at := 1; at <= calls; at += max(1, c.Every) {
+	every := max(1, c.Every)
+	if raceEnabled && !c.Virtual {
+		every *= 5
+	}
+	for at := 1; at <= calls; at += every {
 		points = append(points, crashPoint{at, false}, crashPoint{at, true})
 	}
 	return points
-}
-
-// each runs f for all points, several at a time where time is real.
-func (c *CrashConfig) each(points []crashPoint, f func(p crashPoint)) {
-	workers := 1
-	if !c.Virtual {
-		workers = 8
-		if c.Parallel > 0 {
-			workers = c.Parallel
-		}
-	}
-	todo := make(chan crashPoint)
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for p := range todo {
-				f(p)
-			}
-		})
-	}
-	for _, p := range points {
-		todo <- p
-	}
-	close(todo)
-	wg.Wait()
 }
 
 // crash runs a scenario, stopped at a point, and checks what is left. It returns how many calls the scenario made.

@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"strings"
+	"testing"
 )
 
 // Result is the verdict on one row.
@@ -23,6 +24,18 @@ type RowResult struct {
 	Reason string `json:"reason"`
 
 	notes []string
+}
+
+// log prints what a row has noted, but for the reason of a failure, which is printed with its rule.
+func (r *RowResult) log(t *testing.T) {
+	reason := r.Result == Fail
+	for _, n := range r.notes {
+		if reason && n == r.Reason {
+			reason = false
+			continue
+		}
+		t.Log(n)
+	}
 }
 
 // Report is the verdict on all rows that ran, in the order of the table.
@@ -52,14 +65,30 @@ func (r *Report) add(row RowResult) {
 	}
 }
 
-// Summary is the report in one line, followed by one line for each reason why rows were refused or skipped.
+// rigStore is the Rig of reports of the store suite.
+const rigStore = "store"
+
+// words are what the rows of a report are called, and those that are refused: a store that does not claim something
+// refuses nobody.
+func (r *Report) words() (rows, refused string) {
+	if r.Rig == rigStore {
+		return "checks", "not claimed"
+	}
+	return "rows", "refused"
+}
+
+// Summary is the report in one line, followed by why rows were refused or skipped.
 func (r *Report) Summary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "rig %s: %d rows green / %d rows total", r.Rig, r.Passed, r.Total)
+	what, refused := r.words()
+	if r.Rig != rigStore {
+		fmt.Fprintf(&b, "rig ")
+	}
+	fmt.Fprintf(&b, "%s: %d %s green / %d %s total", r.Rig, r.Passed, what, r.Total, what)
 	for _, n := range []struct {
 		n    int
 		what string
-	}{{r.Failed, "failed"}, {r.Refused, "refused"}, {r.Skipped, "skipped"}} {
+	}{{r.Failed, "failed"}, {r.Refused, refused}, {r.Skipped, "skipped"}} {
 		if n.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", n.n, n.what)
 		}
@@ -80,8 +109,16 @@ func (r *Report) Summary() string {
 		}
 		ids[k] = append(ids[k], row.ID)
 	}
+	var unclaimed []string
 	for _, k := range order {
+		if claim, no := strings.CutSuffix(k.text, ": no"); no && r.Rig == rigStore {
+			unclaimed = append(unclaimed, fmt.Sprintf("%s %d", claim, len(ids[k])))
+			continue
+		}
 		fmt.Fprintf(&b, "\n  %-7s %s: %s", k.result, strings.Join(ids[k], " "), k.text)
+	}
+	if unclaimed != nil {
+		fmt.Fprintf(&b, "\n  not claimed, with their checks: %s", strings.Join(unclaimed, ", "))
 	}
 	return b.String()
 }
@@ -89,8 +126,14 @@ func (r *Report) Summary() string {
 // Markdown is the report as a document: a line of totals and a table of rows.
 func (r *Report) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Channel conformance: %s, rig %s\n\n", r.URL, r.Rig)
-	fmt.Fprintf(&b, "%d of %d rows pass, %d fail, %d refused by the store, %d skipped.\n\n", r.Passed, r.Total, r.Failed, r.Refused, r.Skipped)
+	what, refused := r.words()
+	if r.Rig == rigStore {
+		fmt.Fprintf(&b, "# Store conformance: %s\n\n", r.URL)
+	} else {
+		fmt.Fprintf(&b, "# Channel conformance: %s, rig %s\n\n", r.URL, r.Rig)
+		refused += " by the store"
+	}
+	fmt.Fprintf(&b, "%d of %d %s pass, %d fail, %d %s, %d skipped.\n\n", r.Passed, r.Total, what, r.Failed, r.Refused, refused, r.Skipped)
 	b.WriteString("| row | result | reason |\n| --- | --- | --- |\n")
 	for _, row := range r.Rows {
 		reason := strings.ReplaceAll(strings.ReplaceAll(row.Reason, "|", `\|`), "\n", " ")

@@ -42,7 +42,13 @@ func (e *Env) spread(pub, sub *line, n int, exchange string, queues []string, f 
 	got := make([]int, len(queues))
 	total := 0
 	for i, q := range queues {
-		got[i] = len(sub.drain(q))
+		if e.rig.Virtual() || !e.has(Counts) {
+			got[i] = len(sub.drain(q))
+		} else { // taken one by one they would take a store of files a minute
+			n, err := sub.QueuePurge(e.ctx, q)
+			e.must(err, "purge")
+			got[i] = n
+		}
 		total += got[i]
 	}
 	if total != n {

@@ -32,10 +32,16 @@ func (r *StoreReport) write(file string) error {
 }
 
 // Keep compares the report with an earlier one, or writes it where there is none or it is to be written anew.
-func (r *StoreReport) Keep(file string) error {
+func (r *StoreReport) Keep(file string) error { return r.keep(file, true) }
+
+// keep writes nothing of a run that has left something out.
+func (r *StoreReport) keep(file string, whole bool) error {
 	old, err := ReadReport(file)
-	if errors.Is(err, fs.ErrNotExist) || os.Getenv("UPDATE_REPORTS") == "1" {
+	switch {
+	case whole && (errors.Is(err, fs.ErrNotExist) || os.Getenv("UPDATE_REPORTS") == "1"):
 		return r.write(file)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
 	}
 	if err != nil {
 		return err

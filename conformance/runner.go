@@ -107,26 +107,25 @@ func RunChannel(t *testing.T, c ChannelConfig) *Report {
 	t.Helper()
 	o := &collector{c: &c, by: map[string]RowResult{}}
 	together, alone := c.rows()
-	run := func(t *testing.T, row Row) {
-		switch {
-		case c.Virtual:
-			synctest.Test(t, func(t *testing.T) { c.subtest(t, row, o) })
-		default:
-			c.subtest(t, row, o)
+	subtest := func(t *testing.T, row Row, run func(context.Context) RowResult) {
+		if c.Virtual {
+			synctest.Test(t, func(t *testing.T) { c.subtest(t, row, o, run) })
+			return
 		}
+		c.subtest(t, row, o, run)
 	}
+	work := func(ctx context.Context, row Row) RowResult { return c.run(ctx, row) }
 	t.Run("rows", func(t *testing.T) {
-		for _, row := range together {
-			t.Run(row.ID, func(t *testing.T) {
-				if c.Parallel > 1 {
-					t.Parallel()
-				}
-				run(t, row)
-			})
+		atOnce := c.Parallel
+		if c.Virtual {
+			atOnce = 1
 		}
+		several(t, atOnce, together, func(row Row) string { return row.ID }, work, subtest)
 	})
 	for _, row := range alone {
-		t.Run("rows/"+row.ID, func(t *testing.T) { run(t, row) })
+		t.Run("rows/"+row.ID, func(t *testing.T) {
+			subtest(t, row, func(ctx context.Context) RowResult { return work(ctx, row) })
+		})
 	}
 	r := o.report()
 	fmt.Printf("conformance: %s\n", r.Summary())
@@ -141,16 +140,14 @@ func RunChannel(t *testing.T, c ChannelConfig) *Report {
 	return r
 }
 
-// subtest runs a row and says its verdict through t.
-func (c *ChannelConfig) subtest(t *testing.T, row Row, o *collector) {
-	r := c.run(t.Context(), row)
+// subtest says through t what became of a row.
+func (c *ChannelConfig) subtest(t *testing.T, row Row, o *collector, run func(context.Context) RowResult) {
+	r := run(t.Context())
 	if r.Result == Refused && c.Complete {
 		r.Result, r.Reason = Fail, "refused, though this place claims to have everything: "+r.Reason
 	}
 	o.add(r)
-	for _, n := range r.notes {
-		t.Log(n)
-	}
+	r.log(t)
 	switch r.Result {
 	case Fail:
 		t.Errorf("%s failed: %s\n    rule %s (docs/semantics.md): %s", row.ID, r.Reason, row.ID, row.Rule)

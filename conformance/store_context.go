@@ -14,6 +14,10 @@ var contextChecks = []StoreCheck{
 		Rule: "When ctx ends a method returns soon. What had been done stays done.",
 	},
 	{
+		Name: "Context/EndedBefore/Get", run: contextBeforeGet, Where: whereGet,
+		Rule: "When ctx ends a Get returns what it took with a nil error, or gives it back: one whose ctx had ended before does not wait, and loses nothing.",
+	},
+	{
 		Name: "Context/EndsWait", run: contextEndsWait, Where: whereDoc,
 		Rule: "When ctx ends a method returns soon.",
 	},
@@ -80,6 +84,39 @@ func contextBefore(e *storeEnv) {
 	e.holds(e.a, q, "after calls under an ended context", "m1")
 	_ = e.endsSoon("Size", func(ctx context.Context) error { _, err := e.a.Size(ctx, q); return err })
 	_ = e.endsSoon("Purge", func(ctx context.Context) error { _, err := e.a.Purge(ctx, q); return err })
+}
+
+// contextBeforeGet has Gets whose context has ended meet an empty queue and a full one.
+func contextBeforeGet(e *storeEnv) {
+	q := e.ref("orders")
+	ended, stop := context.WithCancel(e.ctx)
+	stop()
+	get := func(what string, lease time.Duration) []virtual.Taken {
+		c := calls(e, func(context.Context) ([]virtual.Taken, error) {
+			ts, _, err := e.a.Get(ended, virtual.GetRequest{Queue: q, Max: 2, Wait: 2 * e.patience(), Lease: lease}, nil)
+			return ts, err
+		})
+		ts, err := c.wait(e, what, e.patience())
+		e.between(what+": returned", c.took, 0, e.slack())
+		if err != nil && len(ts) > 0 {
+			e.Fatalf("%s returned messages and %v", what, err)
+		}
+		return ts
+	}
+	for _, lease := range []time.Duration{e.long(), 0} {
+		if ts := get("a Get from an empty queue under a context that has ended", lease); len(ts) > 0 {
+			e.Fatalf("a Get took %s from an empty queue", show(texts(ts)))
+		}
+		all := numbered("m", 4)
+		e.put(e.b, q, all...)
+		what := "a Get under a context that has ended"
+		got := get(what, lease)
+		if lease > 0 {
+			e.settle(e.a, virtual.Requeue, 0, got...)
+			got = nil
+		}
+		e.holds(e.b, q, what+", and what it did not take", e.took(what, got, all...)...)
+	}
 }
 
 func contextEndsWait(e *storeEnv) {

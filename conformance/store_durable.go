@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
@@ -45,6 +47,18 @@ func (e *storeEnv) outlives(what string, end func()) {
 	left := e.took("taken", ts[:1], all...)
 	e.settle(e.a, virtual.Ack, 0, ts[0])
 	e.settle(e.a, virtual.Requeue, 0, ts[2])
+	fields := e.ref("fields")
+	wants := map[string]*virtual.Message{}
+	for i, m := range e.messages(fields, numbered("field", 4)...) {
+		if e.has(claimTTL) {
+			m.TTL = []time.Duration{0, virtual.Immediately, e.units(1000), 1500 * time.Millisecond}[i]
+		}
+		if e.has(claimLevels) {
+			m.Priority = uint8(i % e.traits.Levels)
+		}
+		wants[string(m.Payload.Bytes())] = m
+		e.putAll(e.a, []*virtual.Message{m})
+	}
 	before := time.Now() // two remain leased
 	end()
 	s := e.handle()
@@ -60,6 +74,17 @@ func (e *storeEnv) outlives(what string, end func()) {
 	for _, t := range got {
 		if body := string(t.Payload.Bytes()); t.ID != ids[body] {
 			e.Fatalf("%s message %s has id %x, want %x", what, body, t.ID, ids[body])
+		}
+		want := 1
+		if slices.Contains(texts(ts), string(t.Payload.Bytes())) {
+			want = 2
+		}
+		e.attempt(fmt.Sprintf("%s message %s", what, t.Payload.Bytes()), t, want)
+	}
+	for _, t := range e.take(s, fields, len(wants), e.long()) {
+		want := wants[string(t.Payload.Bytes())]
+		if want == nil || e.has(claimTTL) && t.TTL != want.TTL || e.has(claimLevels) && t.Priority != want.Priority {
+			e.Fatalf("%s message %s has TTL %v and priority %d, was put as %+v", what, t.Payload.Bytes(), t.TTL, t.Priority, want)
 		}
 	}
 	e.settle(s, virtual.Ack, 0, got...)

@@ -201,6 +201,18 @@ func getReady(e *storeEnv) {
 			e.Fatalf("after %d of %d were taken, Ready is %d, want %d", len(ts), n, res.Ready, want)
 		}
 	}
+	e.settle(e.b, virtual.Requeue, 0, ts...)
+	// Whatever a Get takes: nothing, several at once, with or without a lease, bounded by bytes.
+	left := n
+	for _, r := range []virtual.GetRequest{{Max: 0}, {Max: 2, Lease: e.long()}, {Max: 2, MaxBytes: 1, Lease: e.long()}, {Max: 1}} {
+		r.Queue = q
+		got, res, err := e.a.Get(e.ctx, r, nil)
+		e.must(err, "Get")
+		left -= len(got)
+		if res.Ready != -1 && res.Ready != left {
+			e.Fatalf("a Get with Max %d, MaxBytes %d and a lease of %v took %d; Ready is %d, want %d", r.Max, r.MaxBytes, r.Lease, len(got), res.Ready, left)
+		}
+	}
 }
 
 func getBodyKept(e *storeEnv) {

@@ -188,7 +188,7 @@ func leaseStaleAgain(e *storeEnv) {
 	old := e.take(e.a, q, 1, e.long())
 	e.settle(e.a, virtual.Return, 0, old...)
 	anew := e.take(e.b, q, 1, e.long())
-	e.attempt("taken after a Return", anew[0], 1)
+	e.attempt("a Return does not count the taking (virtual/store.go, Return), yet the next one says", anew[0], 1)
 	e.stale(e.a.Settle(e.ctx, answers(virtual.Ack, 0, old...)), 0, "ack with the receipt of a first taking that was returned, taken by another since")
 	e.settle(e.b, virtual.Requeue, 0, anew...)
 	e.holds(e.b, q, "after a stale ack", "m2")

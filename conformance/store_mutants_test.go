@@ -23,7 +23,7 @@ type storeMutant struct {
 }
 
 func storeMutants() []storeMutant {
-	return slices.Concat(methodMutants, leaseMutants, traitMutants, boundMutants, unclaimedMutants, durableMutants, looseMutants, capabilityMutants)
+	return slices.Concat(methodMutants, leaseMutants, traitMutants, boundMutants, unclaimedMutants, durableMutants, endedMutants, looseMutants, capabilityMutants)
 }
 
 // spoiltConfig is the suite on memory with one fault.

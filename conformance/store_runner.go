@@ -18,36 +18,28 @@ import (
 	"github.com/dashi-mq/dashi/virtual"
 )
 
-// StoreConfig says where and how the store suite runs. Open is all that is needed:
-//
-//	func TestStore(t *testing.T) {
-//		conformance.RunStore(t, conformance.StoreConfig{
-//			Open: func(t conformance.T) (func() (virtual.Store, error), error) {
-//				dir := t.TempDir()
-//				return func() (virtual.Store, error) { return filestore.Open(dir) }, nil
-//			},
-//		})
-//	}
+// StoreConfig says where and how the store suite runs. Open is all that is needed.
 type StoreConfig struct {
-	// Open makes a place that is empty, once for every check. Each call of what it returns opens a handle on that place,
-	// which is one process as far as the store can tell; the suite closes the handles. What else has to be undone,
-	// Open leaves to t.Cleanup.
+	// Open makes a place that is empty, once for every check. Each call of what it returns opens a handle on that place, which
+	// is one process as far as the store can tell; the suite closes the handles. What else has to be undone, Open leaves
+	// to t.Cleanup. T is another one for every place.
 	Open func(t T) (func() (virtual.Store, error), error)
-	// Virtual says that all time is that of a testing/synctest bubble: RunStore runs each check, Open included, in one of
-	// its own; CheckStore has to be called in one.
+	// Virtual says that all time is that of a testing/synctest bubble: for stores that live in the process and do no input
+	// or output. RunStore runs each check, Open included, in one of its own; CheckStore
+	// has to be called in one.
 	Virtual bool
-	// Restart, when set, ends the place that Open made for this T and starts it again with what it had made durable:
-	// a server is killed, of a directory a copy is made while handles are open, and the copy opened from then on. Handles are
-	// opened anew afterwards, and the old ones need not work. Without it a store that claims Durable is only tried by closing
-	// all handles and opening others, which is all that a store without a server of its own can be asked in one process.
+	// Restart, when set, ends the place that Open made for this T and starts it again with what it had made durable. Nobody
+	// writes meanwhile. A server is killed and started. Of a directory a copy is made while handles are still open, and
+	// opened from then on; modification times may matter: InDirectory does that. Handles are opened anew afterwards, and the
+	// old ones need not work. Without it a store that claims Durable is only tried by closing all handles and opening others.
 	Restart func(t T) error
-	// Unit is the unit of time for leases, delays and waits: short, but long beside what a call takes. 0 is 100 ms, or a
-	// second of virtual time. It is raised to the store's LeaseMin, LeaseStep and DelayStep.
+	// Unit is the unit of time for leases, delays and waits: short, but long beside what a call takes. It is raised to what the
+	// store's traits ask for. 0 is 100 ms, or a second of virtual time.
 	Unit time.Duration
 	// Run selects the checks whose name begins with it; empty is all.
 	Run string
-	// Parallel is how many checks run at a time in real time; 0 is one. Under RunStore go test's own bound, -parallel,
-	// holds as well.
+	// Parallel is how many checks run at a time in real time; 0 is one. They wait more than they work, so more than
+	// there are processors is right, and too many where rows fail that pass alone.
 	Parallel int
 	// Limit bounds a check; 0 is 90 seconds, or a month of virtual time.
 	Limit time.Duration
@@ -120,17 +112,17 @@ func RunStore(t *testing.T, c StoreConfig) *Report {
 		}
 	})
 	if t.Failed() {
-		return &Report{URL: c.Name, Rig: "store", Rows: []RowResult{}}
+		return &Report{URL: c.Name, Rig: rigStore, Rows: []RowResult{}}
 	}
 	t.Run("store", func(t *testing.T) {
-		for _, k := range c.checks() {
-			t.Run(k.Name, func(t *testing.T) {
-				if c.Parallel > 1 && !c.Virtual {
-					t.Parallel()
-				}
-				inTime(t, &c, func(t *testing.T) { c.subtest(t, k, add) })
-			})
+		atOnce := c.Parallel
+		if c.Virtual {
+			atOnce = 1
 		}
+		several(t, atOnce, c.checks(), func(k StoreCheck) string { return k.Name }, c.check,
+			func(t *testing.T, k StoreCheck, result func(context.Context) RowResult) {
+				inTime(t, &c, func(t *testing.T) { c.subtest(t, k, result, add) })
+			})
 	})
 	r := c.report(by)
 	fmt.Printf("conformance: %s\n%s\n", r.Summary(), claimText(claims))
@@ -166,13 +158,11 @@ func (c *StoreConfig) artifacts(t *testing.T, r *Report, claims []ClaimValue) {
 	}
 }
 
-// subtest runs a check and says its verdict through t.
-func (c *StoreConfig) subtest(t *testing.T, k StoreCheck, add func(RowResult)) {
-	r := c.check(t.Context(), k)
+// subtest says through t what became of a check.
+func (c *StoreConfig) subtest(t *testing.T, k StoreCheck, result func(context.Context) RowResult, add func(RowResult)) {
+	r := result(t.Context())
 	add(r)
-	for _, n := range r.notes {
-		t.Log(n)
-	}
+	r.log(t)
 	switch r.Result {
 	case Fail:
 		t.Errorf("%s failed: %s\n    rule (%s): %s", k.Name, r.Reason, k.Where, k.Rule)
@@ -214,7 +204,7 @@ func CheckStore(ctx context.Context, c StoreConfig) *Report {
 }
 
 func (c *StoreConfig) report(by map[string]RowResult) *Report {
-	r := &Report{URL: redacted(c.Name), Rig: "store", Rows: []RowResult{}}
+	r := &Report{URL: redacted(c.Name), Rig: rigStore, Rows: []RowResult{}}
 	for _, k := range c.checks() {
 		if res, ok := by[k.Name]; ok {
 			r.add(res)

@@ -1,6 +1,9 @@
 package conformance
 
 import (
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
@@ -39,6 +42,48 @@ var settleChecks = []StoreCheck{
 		Name: "Settle/Batch/HalfStale", run: settleHalfStale, Where: whereSettle,
 		Rule: "*BatchError names the items that failed; the others count.",
 	},
+	{
+		Name: "Settle/NoReceipt", run: settleNoReceipt, Where: "virtual/store.go, Receipt",
+		Rule: "nil, or a receipt of another store, is ErrStale, and has no effect; the others of the batch count.",
+	},
+}
+
+// foreign is a receipt of another store.
+type foreign struct{ n int }
+
+func settleNoReceipt(e *storeEnv) {
+	for _, kind := range []virtual.Kind{virtual.Ack, virtual.Requeue, virtual.Return, virtual.Extend} {
+		for what, receipt := range map[string]virtual.Receipt{"no receipt": nil, "a receipt of another store": foreign{1}} {
+			q := e.ref("orders-" + kind.String() + "-" + strings.ReplaceAll(what, " ", "-"))
+			what = kind.String() + " with " + what
+			e.put(e.a, q, "m1", "m2", "m3", "m4")
+			ts := e.take(e.a, q, e.batch(3), e.long())
+			st := answers(kind, 0, ts...)
+			if kind == virtual.Extend {
+				st = answers(kind, e.long(), ts...)
+			}
+			none := len(st) / 2
+			st[none].Receipt = receipt
+			err := e.a.Settle(e.ctx, st)
+			for i := range st {
+				item := virtual.ItemErr(err, i)
+				if i != none && item != nil || item != nil && !errors.Is(item, virtual.ErrStale) {
+					e.Fatalf("%s, item %d of %d: item %d has the error %v", what, none, len(st), i, item)
+				}
+			}
+			back := e.took("taken", ts, "m1", "m2", "m3", "m4")
+			if kind == virtual.Requeue || kind == virtual.Return {
+				back = append(back, texts(append(slices.Clone(ts[:none]), ts[none+1:]...))...)
+			}
+			slices.Sort(back)
+			e.holds(e.b, q, what+": the item itself stays leased", back...)
+			if kind == virtual.Extend {
+				e.settle(e.a, virtual.Ack, 0, append(slices.Clone(ts[:none]), ts[none+1:]...)...)
+			}
+			e.settle(e.a, virtual.Requeue, 0, ts[none])
+			e.holds(e.b, q, what+", and a requeue with its own receipt", texts(ts[none:none+1])...)
+		}
+	}
 }
 
 func settleAck(e *storeEnv) {

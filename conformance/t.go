@@ -11,8 +11,10 @@ import (
 	"sync"
 )
 
-// T is what a row needs of a test. *testing.T satisfies it; the runner has one of its own, so that the suite also runs
-// outside go test.
+// T is what a row needs of a test, and does what *testing.T does, which satisfies it. The runner has one of its own, so that
+// the suite also runs outside go test: Fatalf and Skipf end the goroutine they are called on, Cleanup runs what is last
+// registered first, TempDir makes a new directory at each call and removes it at the end, and Context ends at the limit of
+// the check or row.
 type T interface {
 	Helper()
 	Name() string
@@ -37,7 +39,6 @@ type caseT struct {
 	skipped  bool
 	skip     string
 	cleanups []func()
-	tempDir  string
 }
 
 func (t *caseT) Helper() {}
@@ -88,19 +89,10 @@ func (t *caseT) Cleanup(f func()) {
 }
 
 func (t *caseT) TempDir() string {
-	t.mu.Lock()
-	dir := t.tempDir
-	t.mu.Unlock()
-	if dir != "" {
-		return dir
-	}
 	dir, err := os.MkdirTemp("", "conformance-")
 	if err != nil {
 		t.Fatalf("temporary directory: %v", err)
 	}
-	t.mu.Lock()
-	t.tempDir = dir
-	t.mu.Unlock()
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }

@@ -152,9 +152,9 @@ func (r *Report) score() string {
 	case r == nil:
 		return ""
 	case r.Failed > 0:
-		return fmt.Sprintf("%d of %d, **%d failed**", r.Passed, r.Total, r.Failed)
+		return fmt.Sprintf("%d of %d, **%d failed**", r.Passed, r.Total-r.Skipped, r.Failed)
 	}
-	s := fmt.Sprintf("%d of %d", r.Passed, r.Total)
+	s := fmt.Sprintf("%d of %d", r.Passed, r.Total-r.Skipped) // skipped are rows that cannot be shown there
 	if r.Refused > 0 {
 		s += fmt.Sprintf(", %d refused", r.Refused)
 	}

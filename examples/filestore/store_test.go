@@ -3,27 +3,24 @@
 package main
 
 import (
-	"os/exec"
 	"testing"
 
 	"github.com/dashi-mq/dashi/conformance"
 	"github.com/dashi-mq/dashi/virtual"
 )
 
-func TestStore(t *testing.T)      { conformance.RunStore(t, config()) }
-func BenchmarkStore(b *testing.B) { conformance.BenchmarkStore(b, config()) }
+var open, restart = conformance.InDirectory(func(dir string) (virtual.Store, error) { return Open(dir) })
 
-func config() conformance.StoreConfig {
-	var dir string
-	return conformance.StoreConfig{
-		Open: func(t conformance.T) (func() (virtual.Store, error), error) {
-			dir = t.TempDir() + "/store"                                   // one place ...
-			return func() (virtual.Store, error) { return Open(dir) }, nil // ... and a new handle for each process
-		},
-		Restart: func(conformance.T) error { // go on with a copy of what is on the disk
-			old := dir
-			dir += "+"
-			return exec.Command("cp", "-a", old, dir).Run()
-		},
-	}
+func TestStore(t *testing.T) {
+	const report = "../../docs/reports/filestore.json"
+	conformance.Run(t, conformance.Config{Name: "files", Open: open, Restart: restart, Parallel: 16, Report: report})
 }
+
+func TestStoreLosesNothingWhereverAProcessIsStopped(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 16, Every: 9})
+}
+
+func BenchmarkStore(b *testing.B) { conformance.BenchmarkStore(b, conformance.StoreConfig{Open: open}) }

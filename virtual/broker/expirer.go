@@ -121,11 +121,15 @@ func (h *heads) plan(q *queueState, next time.Duration) {
 
 // nudge has a queue looked at when what was just put there expires, if nobody consumes.
 func (h *heads) nudge(q *queueState) {
+	period := h.b.top.period(q)
+	if period < 0 {
+		return
+	}
 	h.mu.Lock()
 	gap := h.gap[q.ref.Incarnation]
 	if gap > 0 {
 		h.gap[q.ref.Incarnation] = 0
-		h.next[q.ref.Incarnation] = time.Time{}
+		h.next[q.ref.Incarnation] = time.Now().Add(period + lookLate) // not before: who counts or gets meanwhile would miss it
 	}
 	h.mu.Unlock()
 	if gap > 0 {
