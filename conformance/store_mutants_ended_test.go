@@ -106,14 +106,13 @@ var endedMutants = []storeMutant{
 	}},
 	{"attempts not written down", "Durable/Restart", func(s *spoilt, p *ruin) {
 		s.claims = durable
-		again := false
 		if p.restart == nil {
-			p.restart = func() error { again = true; return nil }
+			p.restart = func() error { p.n = 1; return nil }
 		}
 		s.hands(func(t *virtual.Taken) {
 			p.Lock()
 			defer p.Unlock()
-			if again {
+			if p.n == 1 { // handles of afterwards, too
 				t.Attempt = 1
 			}
 		})

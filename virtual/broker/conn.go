@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dashi-mq/dashi/channel"
 )
@@ -13,6 +14,8 @@ type conn struct {
 	b    *Broker
 	id   string
 	sink channel.ConnectionSink
+
+	open atomic.Int32 // channels that count: those that are not closed
 
 	mu     sync.Mutex
 	ports  map[*port]struct{}
@@ -42,11 +45,12 @@ func (c *conn) OpenChannel(ctx context.Context, s channel.Sink) (channel.Port, e
 	if c.closed != nil {
 		return nil, c.closed
 	}
-	if c.b.o.ChannelMax > 0 && len(c.ports) >= c.b.o.ChannelMax {
-		return nil, fail(channel.NotAllowed, "channel.open", "%d channels are open, as many as this connection may have", len(c.ports))
+	if n := int(c.open.Load()); c.b.o.ChannelMax > 0 && n >= c.b.o.ChannelMax {
+		return nil, fail(channel.NotAllowed, "channel.open", "%d channels are open, as many as this connection may have", n)
 	}
 	p := newPort(c, s)
 	c.ports[p] = struct{}{}
+	c.open.Add(1)
 	return p, nil
 }
 

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -47,21 +49,29 @@ func (b *Broker) deliverDelayed(ctx context.Context) {
 		b.complete(taken, nil)
 		due := b.hide(ctx, taken)
 		for i := range due {
-			b.release(ctx, &due[i])
+			b.release(ctx, &due[i].Taken)
 		}
 		sleep(ctx, pace.after(len(taken), time.Since(sent) >= getWait/2, napMost))
 	}
 }
 
+// dueMessage is a delayed message that is due, and since when.
+type dueMessage struct {
+	virtual.Taken
+	late time.Duration
+}
+
 // hide keeps away for longer what is not due, since the store takes delays only up to a bound, or none: then the lease of
-// the taking is made as long. It returns the others.
-func (b *Broker) hide(ctx context.Context, taken []virtual.Taken) (due []virtual.Taken) {
+// the taking is made as long. It returns the others, the one that was due
+// first in front.
+func (b *Broker) hide(ctx context.Context, taken []virtual.Taken) []dueMessage {
+	var due []dueMessage
 	var early []virtual.Settlement
 	for i := range taken {
 		t := &taken[i]
 		left := delayOf(contentOf(t.Payload).Headers) - t.Age
 		if left <= 0 {
-			due = append(due, *t)
+			due = append(due, dueMessage{*t, -left})
 			continue
 		}
 		s := settlementOf(t, virtual.Extend)
@@ -75,6 +85,7 @@ func (b *Broker) hide(ctx context.Context, taken []virtual.Taken) (due []virtual
 	if len(early) > 0 {
 		_ = b.insist(ctx, early)
 	}
+	slices.SortStableFunc(due, func(a, b dueMessage) int { return cmp.Compare(b.late, a.late) })
 	return due
 }
 

@@ -219,6 +219,7 @@ func (p *port) end(why *channel.Error) (left leftover, first bool) {
 	if why == nil {
 		p.closed = channel.ErrClosed
 	}
+	p.conn.open.Add(-1)
 	left.p = p
 	for _, c := range p.consumers {
 		c.gone = true
