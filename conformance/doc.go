@@ -1,16 +1,20 @@
 // Package conformance proves stores and transports: it holds the suites that anyone can run on their own.
 //
-// # The store suite
+// # A store
 //
-// RunStore checks the contract of package virtual on a store: the five methods, then every trait and capability that the
-// store claims. What it does not claim is printed as "no".
+// Run is the whole proof of a store, and all that a store's author needs:
 //
 //	func TestStore(t *testing.T) {
-//		conformance.RunStore(t, conformance.StoreConfig{Open: func(t conformance.T) func() (virtual.Store, error) {
-//			dir := t.TempDir()                                                 // one place ...
-//			return func() (virtual.Store, error) { return mystore.Open(dir) } // ... and a new handle for each process
+//		conformance.Run(t, conformance.Config{Open: func(t conformance.T) (func() (virtual.Store, error), error) {
+//			dir := t.TempDir()                                                     // one place ...
+//			return func() (virtual.Store, error) { return mystore.Open(dir) }, nil // ... and a new handle for each process
 //		}})
 //	}
+//
+// It is made of RunStore, which checks the contract of package virtual (the five methods, then every trait and capability
+// that the store claims; what it does not claim is counted as such), and RunChannel, which checks what a channel on it
+// does. RunCrashes stops a process at each of its store calls. InDirectory makes Open and Restart for a store that lives
+// in a directory. docs/new-store.md walks through all of it.
 //
 // Profiles are stores in memory that behave as other kinds of store do: Dress one to see what a program makes of a
 // queue service that knows no order, say, in virtual time.

@@ -38,8 +38,7 @@ type Store interface {
 
 	// Settle ends or changes leases. *BatchError names the items that failed; the others count. A receipt whose lease
 	// ran out and whose message was taken again has no effect; ErrStale says so where the trait StaleTold holds. A lease
-	// that merely ran out, or a message already gone: nil and ErrStale are both right. nil for a lease that ran out means
-	// that it was done: an Extend hides the message again.
+	// that merely ran out, or a message already gone: nil and ErrStale are both right.
 	Settle(ctx context.Context, s []Settlement) error
 
 	// Purge removes all ready messages of a queue and returns how many. Leased and delayed ones stay.
