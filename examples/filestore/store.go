@@ -146,15 +146,14 @@ func (s *Store) Size(ctx context.Context, ref virtual.QueueRef) (int, error) {
 	return res.Ready, err
 }
 
-// locked calls f with the file "lock", locked. The lock ends with the process that has it; one that is stopped keeps it.
+// locked calls f with the file "lock", locked. The locks end with the process that has them; one that is stopped keeps them.
 func (s *Store) locked(ctx context.Context, f func(lock *os.File) error) error {
+	next, failed := os.Open(s.dir) // locked while it waits: else one in a hurry would overtake it time and again
+	defer next.Close()
 	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
 	defer lock.Close()
-	if err = ctx.Err(); err == nil {
-		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	if err = errors.Join(failed, err, ctx.Err()); err == nil {
+		err = errors.Join(syscall.Flock(int(next.Fd()), syscall.LOCK_EX), syscall.Flock(int(lock.Fd()), syscall.LOCK_EX), next.Close())
 	}
 	if err == nil {
 		err = f(lock)

@@ -13,14 +13,14 @@ var open, restart = conformance.InDirectory(func(dir string) (virtual.Store, err
 
 func TestStore(t *testing.T) {
 	const report = "../../docs/reports/filestore.json"
-	conformance.Run(t, conformance.Config{Name: "files", Open: open, Restart: restart, Parallel: 16, Report: report})
+	conformance.Run(t, conformance.Config{Name: "files", Open: open, Restart: restart, Parallel: 12, Report: report})
 }
 
 func TestStoreLosesNothingWhereverAProcessIsStopped(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 16, Every: 9})
+	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 12, Every: 9})
 }
 
 func BenchmarkStore(b *testing.B) { conformance.BenchmarkStore(b, conformance.StoreConfig{Open: open}) }
