@@ -5,9 +5,11 @@ import (
 	"sync"
 )
 
-// combiner runs the work of many callers in batches, in the order of their coming. The first caller runs it on its
-// own goroutine where the store is quick (inline), the others leave theirs for the next batch. Nothing is ever held back
-// to make a batch larger, and no goroutine exists while there is nothing to do.
+// combiner runs the work of many callers in batches, in the order of their coming. Where the store is quick (inline) a lone
+// caller runs its own item at once, on its own goroutine; what comes while a batch runs is the next batch. Callers in a hurry
+// (one item close behind the other) leave their items to be gathered: a goroutine runs them as soon as it gets to run, and
+// who gathers enough before that runs them itself. Nothing is ever held back for a time, and no goroutine exists while there
+// is nothing to do.
 type combiner[T any] struct {
 	b *Broker
 	// run does a batch. When it returns false the batch is run again after a pause, with the number of the try, and no
@@ -17,15 +19,29 @@ type combiner[T any] struct {
 	batch  int // most items of a batch
 	bound  int // most items waiting
 
-	mu     sync.Mutex
-	queue  []T
-	head   int
-	spare  []T // the batch being run
-	busy   bool
-	added  uint64
-	done   uint64
-	asleep []sleeper
+	mu      sync.Mutex
+	queue   []T
+	head    int
+	spare   []T // the batch being run
+	busy    bool
+	hurry   int   // how many items came one close behind the other
+	last    int64 // when the last one came that was run at once, by b.now
+	fetched bool  // a goroutine is on its way for what is gathered
+	added   uint64
+	done    uint64
+	asleep  []sleeper
 }
+
+const (
+	// gather is how many items are worth a call of a quick store: more make it hardly cheaper, and leave the processor's
+	// caches.
+	gather = 64
+	// hurryGap is how soon, in nanoseconds, an item follows the one before where callers are in a hurry: about as long as it
+	// takes to run one.
+	hurryGap = 2000
+	// hurries is how many items in a row have to follow so.
+	hurries = 4
+)
 
 // sleeper waits until done has reached upTo.
 type sleeper struct {
@@ -42,23 +58,96 @@ func (c *combiner[T]) add(ctx context.Context, item T) error {
 		}
 	}
 	c.added++
-	if c.busy {
+	switch {
+	case c.busy:
 		c.queue = append(c.queue, item)
 		c.mu.Unlock()
 		return nil
-	}
-	c.busy = true
-	c.spare = append(c.spare[:0], item)
-	c.mu.Unlock()
-	first := 0
-	if c.inline {
-		if c.run(c.spare, 0) {
-			c.next(false)
+	case !c.inline:
+		c.busy = true
+		c.spare = append(c.spare[:0], item)
+		c.mu.Unlock()
+		return c.goFinish(0)
+	case c.gathering():
+		c.queue = append(c.queue, item)
+		switch {
+		case len(c.queue) >= gather:
+			c.take()
+		case !c.fetched:
+			c.fetched = true
+			c.mu.Unlock()
+			if !c.b.spawn(c.fetch) {
+				return c.b.ctx.Err()
+			}
+			return nil
+		default:
+			c.mu.Unlock()
 			return nil
 		}
-		first = 1
+	default:
+		c.busy = true
+		c.spare = append(c.spare[:0], item)
 	}
-	if !c.b.spawn(func() { c.finish(first); c.next(true) }) {
+	c.mu.Unlock()
+	return c.runHere()
+}
+
+// gathering reports whether callers are in a hurry. What is gathered has to be run before anything else, so that it is
+// true while there is any.
+func (c *combiner[T]) gathering() bool {
+	if len(c.queue) > 0 || c.hurry >= hurries {
+		return true
+	}
+	now := c.b.now()
+	if now-c.last < hurryGap {
+		c.hurry++
+	} else {
+		c.hurry = 0
+	}
+	c.last = now
+	return false
+}
+
+// take makes a batch of what is waiting.
+func (c *combiner[T]) take() {
+	c.busy = true
+	n := min(len(c.queue)-c.head, c.batch)
+	c.spare = append(c.spare[:0], c.queue[c.head:c.head+n]...)
+	clear(c.queue[c.head : c.head+n])
+	if c.head += n; c.head == len(c.queue) {
+		c.queue, c.head = c.queue[:0], 0
+	}
+}
+
+// fetch runs what was gathered.
+func (c *combiner[T]) fetch() {
+	c.mu.Lock()
+	c.fetched = false
+	if c.busy || len(c.queue) == 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.take()
+	if len(c.spare) == 1 {
+		c.hurry = 0 // nobody is: this one only had to wait
+	}
+	c.mu.Unlock()
+	c.finish(0)
+	c.next(true)
+}
+
+// runHere runs the batch on the goroutine of a caller.
+func (c *combiner[T]) runHere() error {
+	if c.run(c.spare, 0) {
+		c.next(false)
+		return nil
+	}
+	return c.goFinish(1)
+}
+
+// goFinish runs the batch, and those that follow, on a goroutine.
+func (c *combiner[T]) goFinish(try int) error {
+	if !c.b.spawn(func() { c.finish(try); c.next(true) }) {
 		return c.b.ctx.Err()
 	}
 	return nil
@@ -85,22 +174,15 @@ func (c *combiner[T]) next(own bool) {
 		c.wakeLocked()
 		clear(c.spare)
 		c.spare = c.spare[:0]
-		n := min(len(c.queue)-c.head, c.batch)
-		if n == 0 {
+		if len(c.queue) == 0 {
 			c.busy = false
-			c.queue, c.head = c.queue[:0], 0
 			c.mu.Unlock()
 			return
 		}
-		c.spare = append(c.spare, c.queue[c.head:c.head+n]...)
-		clear(c.queue[c.head : c.head+n])
-		c.head += n
-		if c.head == len(c.queue) {
-			c.queue, c.head = c.queue[:0], 0
-		}
+		c.take()
 		c.mu.Unlock()
 		if !own {
-			c.b.spawn(func() { c.finish(0); c.next(true) })
+			_ = c.goFinish(0)
 			return
 		}
 		c.finish(0)
@@ -141,6 +223,14 @@ func (c *combiner[T]) waitLocked(ctx context.Context, upTo uint64) error {
 // flush returns when all that was added before has been run.
 func (c *combiner[T]) flush(ctx context.Context) error {
 	c.mu.Lock()
+	if !c.busy && len(c.queue) > 0 { // gathered: the goroutine would only be waited for
+		c.take()
+		c.mu.Unlock()
+		if err := c.runHere(); err != nil {
+			return err
+		}
+		c.mu.Lock()
+	}
 	if c.done == c.added {
 		c.mu.Unlock()
 		return nil
