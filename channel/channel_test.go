@@ -241,10 +241,10 @@ func TestListenerThatDoesNotReadBlocksNothing(t *testing.T) {
 	}
 }
 
-func deliveries(tag string, from, n int) []Delivery {
-	ds := make([]Delivery, n)
+func deliveries(tag string, from, n int) []Delivered {
+	ds := make([]Delivered, n)
 	for i := range ds {
-		ds[i] = Delivery{ConsumerTag: tag, DeliveryTag: uint64(from + i), Body: []byte{byte(i)}}
+		ds[i] = Delivered{Publishing: new(Publishing), ConsumerTag: tag, DeliveryTag: uint64(from + i), Body: []byte{byte(i)}}
 	}
 	return ds
 }

@@ -73,9 +73,7 @@ func (ch *Channel) Get(ctx context.Context, queue string, autoAck bool) (d Deliv
 	if err != nil || r.Delivery == nil {
 		return Delivery{}, false, err
 	}
-	d = *r.Delivery
-	d.acker = ch
-	return d, true, nil
+	return r.Delivery.delivery(ch, new(slab)), true, nil
 }
 
 func (ch *Channel) subscribe(ctx context.Context, queue string, o ConsumeOptions) (*consumer, error) {
@@ -157,7 +155,7 @@ func (ch *Channel) giveBackUnseen() {
 	}
 }
 
-func (s channelSink) Deliver(ds []Delivery) {
+func (s channelSink) Deliver(ds []Delivered) {
 	ch := s.ch
 	for len(ds) > 0 {
 		tag := ds[0].ConsumerTag
@@ -210,18 +208,19 @@ type consumer struct {
 	wake    chan struct{}
 
 	// Of the reader alone. Grants are given in halves of a batch: they tell the transport when to fetch more.
-	taken int // and not yet granted
-	step  int
+	taken  int // and not yet granted
+	step   int
+	bodies slab
 
 	mu      sync.Mutex
-	pending []Delivery // not yet taken by the reader
-	held    []Delivery // taken by the reader, not yet seen by the application
+	pending []Delivered // not yet taken by the reader
+	held    []Delivered // taken by the reader, not yet seen by the application
 	over    bool
 	cause   error
 	stopped bool // given back: nothing more is kept
 }
 
-func (c *consumer) add(ds []Delivery) {
+func (c *consumer) add(ds []Delivered) {
 	c.mu.Lock()
 	if c.stopped {
 		c.mu.Unlock()
@@ -229,10 +228,7 @@ func (c *consumer) add(ds []Delivery) {
 		return
 	}
 	first := len(c.pending) == 0
-	for i := range ds {
-		c.pending = append(c.pending, ds[i])
-		c.pending[len(c.pending)-1].acker = c.ch
-	}
+	c.pending = append(c.pending, ds...)
 	c.mu.Unlock()
 	if first {
 		c.signal()
@@ -241,7 +237,7 @@ func (c *consumer) add(ds []Delivery) {
 
 // refuse gives back deliveries that arrived after the reader had gone. It runs on a goroutine of its own, since a
 // Sink must not call back into its transport.
-func (c *consumer) refuse(ds []Delivery) {
+func (c *consumer) refuse(ds []Delivered) {
 	if c.autoAck {
 		return
 	}
@@ -274,7 +270,7 @@ func (c *consumer) end(cause error) {
 
 // next swaps the empty buffer of the reader for what has come, waiting for it. An empty result says why there is no
 // more.
-func (c *consumer) next(ctx context.Context, empty []Delivery) ([]Delivery, error) {
+func (c *consumer) next(ctx context.Context, empty []Delivered) ([]Delivered, error) {
 	for {
 		c.mu.Lock()
 		// What came before the end of the channel is void with it: it went back to its queue.
@@ -329,11 +325,11 @@ func (c *consumer) hand() bool {
 }
 
 // unhand is for a delivery that could not be handed over after all.
-func (c *consumer) unhand(d Delivery) {
+func (c *consumer) unhand(d *Delivered) {
 	c.mu.Lock()
 	stopped := c.stopped
 	if !stopped {
-		c.held = append([]Delivery{d}, c.held...)
+		c.held = append([]Delivered{*d}, c.held...)
 	}
 	c.mu.Unlock()
 	if stopped && !c.autoAck {
@@ -343,7 +339,7 @@ func (c *consumer) unhand(d Delivery) {
 
 func (c *consumer) iterate(ctx context.Context, yield func(Delivery, error) bool) (err error, broke bool) {
 	done := ctx.Done()
-	var spare []Delivery
+	var spare []Delivered
 	for {
 		batch, err := c.next(ctx, spare[:0])
 		if len(batch) == 0 {
@@ -359,7 +355,7 @@ func (c *consumer) iterate(ctx context.Context, yield func(Delivery, error) bool
 				<-c.ch.done
 				return c.ch.Err(), false
 			}
-			if !yield(batch[i], nil) {
+			if !yield(batch[i].delivery(c.ch, &c.bodies), nil) {
 				return nil, true
 			}
 		}
@@ -382,7 +378,7 @@ func (c *consumer) forward(ctx context.Context) {
 }
 
 func (c *consumer) pump(ctx context.Context) error {
-	var spare []Delivery
+	var spare []Delivered
 	for {
 		batch, cause := c.next(ctx, spare[:0])
 		if len(batch) == 0 {
@@ -394,16 +390,16 @@ func (c *consumer) pump(ctx context.Context) error {
 				return c.ch.Err()
 			}
 			select {
-			case c.out <- batch[i]:
+			case c.out <- batch[i].delivery(c.ch, &c.bodies):
 				continue
 			case <-c.quit:
-				c.unhand(batch[i])
+				c.unhand(&batch[i])
 				<-c.ch.done
 				return c.ch.Err()
 			case <-c.ch.done:
 				return c.ch.Err()
 			case <-ctx.Done():
-				c.unhand(batch[i])
+				c.unhand(&batch[i])
 				return contextErr(ctx, "basic.consume")
 			}
 		}
@@ -420,7 +416,12 @@ func (c *consumer) giveBack() {
 		return
 	}
 	c.stopped = true
-	unseen := append(append([]Delivery(nil), c.held...), c.pending...)
+	var unseen []uint64
+	for _, ds := range [...][]Delivered{c.held, c.pending} {
+		for i := range ds {
+			unseen = append(unseen, ds[i].DeliveryTag)
+		}
+	}
 	c.pending, c.held = nil, nil
 	quit := c.quit
 	c.mu.Unlock()
@@ -434,7 +435,7 @@ func (c *consumer) giveBack() {
 				if !ok {
 					break drain
 				}
-				unseen = append(unseen, d)
+				unseen = append(unseen, d.DeliveryTag)
 			default:
 				break drain
 			}
@@ -443,8 +444,8 @@ func (c *consumer) giveBack() {
 	if c.autoAck {
 		return
 	}
-	for i := range unseen {
-		if c.ch.settle(Settle{Tag: unseen[i].DeliveryTag, Kind: GiveBack, Method: "basic.nack"}) != nil {
+	for _, tag := range unseen {
+		if c.ch.settle(Settle{Tag: tag, Kind: GiveBack, Method: "basic.nack"}) != nil {
 			return
 		}
 	}

@@ -86,8 +86,8 @@ type Port interface {
 // Sink hears one channel: one call at a time, in order. Its methods obey the rules of ConnectionSink. Native
 // AMQP orders deliveries per consumer only, and a Return before the Confirm of the same message.
 type Sink interface {
-	// Deliver hands messages over. ds is the transport's again on return; bodies and headers are the receiver's.
-	Deliver(ds []Delivery)
+	// Deliver hands messages over. ds is the transport's again on return.
+	Deliver(ds []Delivered)
 	// Reply tells the success of a Call: that of Consume before the tag's first delivery, that of Cancel after its
 	// last.
 	Reply(r Reply)
@@ -292,7 +292,24 @@ type Reply struct {
 	Method              Method
 	Queue, Tag          string
 	Messages, Consumers int
-	Delivery            *Delivery
+	Delivery            *Delivered
+}
+
+// Delivered is a message on its way to the application, which gets a Delivery made of it when it takes it.
+type Delivered struct {
+	// The properties, never nil; Headers and Body of it are not used. Many messages may share them, and nobody changes them.
+	*Publishing
+	Headers Table
+	Body    []byte
+	// Shared says that Headers and Body are not the receiver's, and never change: the application gets copies.
+	Shared bool
+
+	ConsumerTag  string // empty for Get
+	MessageCount int    // for Get: messages left in the queue
+	DeliveryTag  uint64
+	Redelivered  bool
+	Exchange     string
+	RoutingKey   string
 }
 
 // Publish is basic.publish.

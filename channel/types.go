@@ -56,7 +56,7 @@ type Publishing struct {
 
 // Delivery is a message on its way out, from a consumer or from Get. Its Body and Headers belong to the receiver.
 type Delivery struct {
-	acker acknowledger
+	ch *Channel // it is answered to
 
 	Headers Table
 
@@ -83,12 +83,6 @@ type Delivery struct {
 	Body []byte
 }
 
-// acknowledger is what a Delivery answers to.
-type acknowledger interface {
-	settle(s Settle) error
-	settleWait(ctx context.Context, s Settle) error
-}
-
 // Ack acknowledges the delivery, or with multiple all outstanding ones of its channel up to it. It does not wait: a
 // message that could not be acknowledged comes back. An unknown tag, or one settled before, closes the channel with
 // PreconditionFailed (406), as on RabbitMQ.
@@ -100,10 +94,10 @@ func (d *Delivery) Ack(multiple bool) error {
 // the message went to another consumer in the meantime (this process was frozen, or the store was away), which a
 // plain Ack does not tell.
 func (d *Delivery) AckWait(ctx context.Context) error {
-	if d.acker == nil {
+	if d.ch == nil {
 		return errNoChannel
 	}
-	return d.acker.settleWait(ctx, Settle{Tag: d.DeliveryTag, Kind: Ack, Method: "basic.ack"})
+	return d.ch.settleWait(ctx, Settle{Tag: d.DeliveryTag, Kind: Ack, Method: "basic.ack"})
 }
 
 // Nack refuses the delivery, or with multiple all outstanding ones up to it. With requeue they go back to their
@@ -118,10 +112,10 @@ func (d *Delivery) Reject(requeue bool) error {
 }
 
 func (d *Delivery) settle(s Settle) error {
-	if d.acker == nil {
+	if d.ch == nil {
 		return errNoChannel
 	}
-	return d.acker.settle(s)
+	return d.ch.settle(s)
 }
 
 func nackKind(requeue bool) SettleKind {

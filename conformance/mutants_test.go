@@ -22,7 +22,7 @@ var mutants = []struct {
 	make func(s channel.Sink) mutation // for each channel
 }{
 	{"redelivered is forgotten", "AK-07", func(channel.Sink) mutation {
-		return mutation{deliver: func(ds []channel.Delivery) []channel.Delivery {
+		return mutation{deliver: func(ds []channel.Delivered) []channel.Delivered {
 			for i := range ds {
 				ds[i].Redelivered = false
 			}
@@ -30,10 +30,10 @@ var mutants = []struct {
 		}}
 	}},
 	{"a message is given twice", "CN-01", func(channel.Sink) mutation {
-		return mutation{deliver: func(ds []channel.Delivery) []channel.Delivery { return append(slices.Clone(ds), ds[0]) }}
+		return mutation{deliver: func(ds []channel.Delivered) []channel.Delivered { return append(slices.Clone(ds), ds[0]) }}
 	}},
 	{"the order inside a batch is broken", "QU-11", func(channel.Sink) mutation {
-		return mutation{deliver: func(ds []channel.Delivery) []channel.Delivery {
+		return mutation{deliver: func(ds []channel.Delivered) []channel.Delivered {
 			ds = slices.Clone(ds)
 			if n := len(ds); n > 1 {
 				ds[n-1].Body, ds[n-2].Body = ds[n-2].Body, ds[n-1].Body
@@ -66,7 +66,7 @@ var mutants = []struct {
 	{"an unknown tag is ignored", "AK-03", func(channel.Sink) mutation {
 		var given atomic.Uint64
 		return mutation{
-			deliver: func(ds []channel.Delivery) []channel.Delivery { given.Add(uint64(len(ds))); return ds },
+			deliver: func(ds []channel.Delivered) []channel.Delivered { given.Add(uint64(len(ds))); return ds },
 			settle:  func(s channel.Settle) (channel.Settle, bool) { return s, s.Tag <= given.Load() },
 		}
 	}},
@@ -199,7 +199,7 @@ func TestWrongTransportsAreCaught(t *testing.T) {
 
 // mutation is what is wrong with a channel; nil fields are right.
 type mutation struct {
-	deliver  func(ds []channel.Delivery) []channel.Delivery
+	deliver  func(ds []channel.Delivered) []channel.Delivered
 	settle   func(s channel.Settle) (changed channel.Settle, sent bool)
 	publish  func(p *channel.Publish)
 	hold     func(p *channel.Publish) (instead *channel.Publish)
@@ -285,7 +285,7 @@ type mutantSink struct {
 	m mutation
 }
 
-func (s *mutantSink) Deliver(ds []channel.Delivery) {
+func (s *mutantSink) Deliver(ds []channel.Delivered) {
 	if s.m.deliver != nil {
 		ds = s.m.deliver(ds)
 	}

@@ -152,7 +152,7 @@ func TestNoWaitHasTheSameEffectAndNoReply(t *testing.T) {
 	if err := p.Publish(bounded(t), &channel.Publish{Exchange: x, Publishing: channel.Publishing{Body: []byte("1")}}); err != nil {
 		t.Fatal(err)
 	}
-	waitFor[channel.Delivery](l, 1)
+	waitFor[channel.Delivered](l, 1)
 	waitFor[answer](l, 1)
 	call(t, p, &channel.Cancel{Tag: "tag", NoWait: true})
 	call(t, p, &channel.ExchangeDelete{Name: x, NoWait: true})
@@ -363,13 +363,13 @@ func TestDeliveriesComeInOrderBetweenTheAnswersOfConsumeAndCancel(t *testing.T) 
 		publish(t, p, q, want[i])
 	}
 	call(t, p, &channel.Consume{Queue: q, Tag: "tag"})
-	waitFor[channel.Delivery](l, 10)
+	waitFor[channel.Delivered](l, 10)
 	call(t, p, &channel.Cancel{Tag: "tag"})
 	heard := l.wait("", func([]any) bool { return true })
 	if _, ok := heard[len(heard)-1].(channel.Reply); !ok {
 		t.Errorf("the last thing heard is %#v", heard[len(heard)-1])
 	}
-	ds := only[channel.Delivery](heard)
+	ds := only[channel.Delivered](heard)
 	if got := bodies(ds); got != strings.Join(want[:len(ds)], " ") {
 		t.Errorf("out of order: %s", got)
 	}
@@ -386,7 +386,7 @@ func TestDeliveriesComeInOrderBetweenTheAnswersOfConsumeAndCancel(t *testing.T) 
 		_, ok = r.Method.(*channel.Consume)
 		return ok
 	})
-	if first := slices.IndexFunc(heard, func(h any) bool { _, ok := h.(channel.Delivery); return ok }); first < started {
+	if first := slices.IndexFunc(heard, func(h any) bool { _, ok := h.(channel.Delivered); return ok }); first < started {
 		t.Error("a delivery came before the answer to consume")
 	}
 	// What came before can still be acked, and nothing else was lost.
@@ -404,7 +404,7 @@ func TestAnsweredMessagesGoWhereTheyShould(t *testing.T) {
 	q := tempQueue(t, p)
 	publish(t, p, q, "ack", "nack", "reject", "requeue", "give-back", "reject-requeue")
 	call(t, p, &channel.Consume{Queue: q, Tag: "tag"})
-	waitFor[channel.Delivery](l, 6)
+	waitFor[channel.Delivered](l, 6)
 	call(t, p, &channel.Cancel{Tag: "tag"})
 	for i, s := range []channel.Settle{
 		{Kind: channel.Ack, Method: "basic.ack"},
@@ -419,7 +419,7 @@ func TestAnsweredMessagesGoWhereTheyShould(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var back []channel.Delivery
+	var back []channel.Delivered
 	for {
 		d := call(t, p, &channel.Get{Queue: q, NoAck: true}).Delivery
 		if d == nil {
@@ -445,20 +445,20 @@ func TestCreditBoundsWhatIsHandedOver(t *testing.T) {
 	q := tempQueue(t, p)
 	publish(t, p, q, "1", "2", "3", "4", "5", "6", "7", "8")
 	call(t, p, &channel.Consume{Queue: q, Tag: "bounded", Credit: 2, NoAck: true})
-	waitFor[channel.Delivery](l, 2)
+	waitFor[channel.Delivered](l, 2)
 	// The server has sent all eight before the answers to these, and another consumer has been served meanwhile.
 	q2 := tempQueue(t, p)
 	call(t, p, &channel.Consume{Queue: q2, Tag: "free", NoAck: true})
 	publish(t, p, q2, "other")
-	if got := bodies(waitFor[channel.Delivery](l, 3)); got != "1 2 other" {
+	if got := bodies(waitFor[channel.Delivered](l, 3)); got != "1 2 other" {
 		t.Errorf("got %s", got)
 	}
 	p.Grant("bounded", 3)
-	if got := bodies(waitFor[channel.Delivery](l, 6)); got != "1 2 other 3 4 5" {
+	if got := bodies(waitFor[channel.Delivered](l, 6)); got != "1 2 other 3 4 5" {
 		t.Errorf("got %s", got)
 	}
 	call(t, p, &channel.Cancel{Tag: "bounded"}) // hands over the rest, which the server counts as delivered
-	if got := bodies(waitFor[channel.Delivery](l, 9)); got != "1 2 other 3 4 5 6 7 8" {
+	if got := bodies(waitFor[channel.Delivered](l, 9)); got != "1 2 other 3 4 5 6 7 8" {
 		t.Errorf("got %s", got)
 	}
 	p.Grant("bounded", 1)
@@ -476,11 +476,11 @@ func TestCancelByTheServerComesAfterTheLastDelivery(t *testing.T) {
 		}
 		// The tag is used again and again: it is free once Cancelled came.
 		call(t, p, &channel.Consume{Queue: q, Tag: "tag", Credit: 5})
-		waitFor[channel.Delivery](l, 20*i+5)
+		waitFor[channel.Delivered](l, 20*i+5)
 		call(t, admin, &channel.QueueDelete{Name: q})
 		heard := l.wait("the cancel", func(h []any) bool { return count[cancelled](h) == i+1 })
-		if _, ok := heard[len(heard)-1].(cancelled); !ok || count[channel.Delivery](heard) != 20*(i+1) {
-			t.Fatalf("round %d: %d deliveries, then %#v", i, count[channel.Delivery](heard), heard[len(heard)-1])
+		if _, ok := heard[len(heard)-1].(cancelled); !ok || count[channel.Delivered](heard) != 20*(i+1) {
+			t.Fatalf("round %d: %d deliveries, then %#v", i, count[channel.Delivered](heard), heard[len(heard)-1])
 		}
 	}
 }
@@ -517,7 +517,7 @@ func TestClosingAChannelReturnsItsMessages(t *testing.T) {
 		q := tempQueue(t, other)
 		publish(t, p, q, "1", "2")
 		call(t, p, &channel.Consume{Queue: q, Tag: "tag"})
-		waitFor[channel.Delivery](l, 2)
+		waitFor[channel.Delivered](l, 2)
 		if err := p.Close(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -531,7 +531,7 @@ func TestClosingAChannelReturnsItsMessages(t *testing.T) {
 			t.Errorf("a call on a closed channel says %v", err)
 		}
 		for _, want := range []string{"1", "2"} {
-			var d *channel.Delivery
+			var d *channel.Delivered
 			for d == nil && !t.Failed() { // with an ended context the goodbye comes a little later
 				d = call(t, other, &channel.Get{Queue: q, NoAck: true}).Delivery
 			}
@@ -601,7 +601,7 @@ func TestCloseWithAnEndedContextDropsTheConnection(t *testing.T) {
 	}
 	p, pl := openTest(t, c)
 	call(t, p, &channel.Consume{Queue: q, Tag: "tag"})
-	waitFor[channel.Delivery](pl, 1)
+	waitFor[channel.Delivered](pl, 1)
 	if err := c.Close(ended()); err != nil {
 		t.Fatal(err)
 	}
@@ -609,7 +609,7 @@ func TestCloseWithAnEndedContextDropsTheConnection(t *testing.T) {
 	if e, e2 := pl.waitClosed(), l.waitClosed(); e != nil || e2 != nil {
 		t.Errorf("closed with %v and %v", e, e2)
 	}
-	var d *channel.Delivery
+	var d *channel.Delivered
 	for d == nil {
 		d = call(t, watch, &channel.Get{Queue: q, NoAck: true}).Delivery
 	}
@@ -669,7 +669,7 @@ func TestPublishWaitsForRoomAndAcksDoNot(t *testing.T) {
 	q := tempQueue(t, p)
 	publish(t, p, q, "1", "2")
 	call(t, p, &channel.Consume{Queue: q, Tag: "tag"})
-	waitFor[channel.Delivery](l, 2)
+	waitFor[channel.Delivered](l, 2)
 	call(t, p, &channel.Cancel{Tag: "tag"})
 	px.freeze()
 	big := make([]byte, 256<<10)
@@ -724,7 +724,7 @@ func TestManyGoroutinesMayUseAChannel(t *testing.T) {
 	wg.Go(func() {
 		done := 0
 		for done < n {
-			for _, d := range waitFor[channel.Delivery](l, done+1)[done:] {
+			for _, d := range waitFor[channel.Delivered](l, done+1)[done:] {
 				done++
 				wg.Go(func() {
 					if err := p.Settle(channel.Settle{Tag: d.DeliveryTag, Kind: channel.Ack, Method: "basic.ack"}); err != nil {

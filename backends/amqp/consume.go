@@ -58,7 +58,7 @@ func (p *port) consume(m *channel.Consume, args amqp091.Table, reply *channel.Re
 // forward hands the deliveries of a consumer to the sink until the library has closed their chan.
 func (p *port) forward(c *consumer, in <-chan amqp091.Delivery) {
 	defer close(c.ended)
-	var one [1]channel.Delivery
+	var one [1]channel.Delivered
 	for d := range in {
 		if !p.awaitCredit(c) {
 			continue // the channel has ended: the server has put it back

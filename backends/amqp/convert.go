@@ -125,11 +125,14 @@ func toPublishing(p *channel.Publishing) (amqp091.Publishing, error) {
 	}, nil
 }
 
-func fromDelivery(d *amqp091.Delivery) channel.Delivery {
-	return channel.Delivery{
-		Headers: fromTable(d.Headers), ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, DeliveryMode: d.DeliveryMode,
-		Priority: d.Priority, CorrelationId: d.CorrelationId, ReplyTo: d.ReplyTo, Expiration: d.Expiration, MessageId: d.MessageId,
-		Timestamp: d.Timestamp, Type: d.Type, UserId: d.UserId, AppId: d.AppId,
+func fromDelivery(d *amqp091.Delivery) channel.Delivered {
+	return channel.Delivered{
+		Publishing: &channel.Publishing{
+			ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, DeliveryMode: d.DeliveryMode,
+			Priority: d.Priority, CorrelationId: d.CorrelationId, ReplyTo: d.ReplyTo, Expiration: d.Expiration, MessageId: d.MessageId,
+			Timestamp: d.Timestamp, Type: d.Type, UserId: d.UserId, AppId: d.AppId,
+		},
+		Headers:     fromTable(d.Headers),
 		ConsumerTag: d.ConsumerTag, MessageCount: int(d.MessageCount), DeliveryTag: d.DeliveryTag, Redelivered: d.Redelivered,
 		Exchange: d.Exchange, RoutingKey: d.RoutingKey, Body: d.Body,
 	}

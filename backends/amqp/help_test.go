@@ -50,7 +50,7 @@ type log struct {
 
 	mu      sync.Mutex
 	changed chan struct{}
-	heard   []any // []channel.Delivery one by one, channel.Reply, channel.Return, answer, cancelled, *channel.Error (Closed)
+	heard   []any // []channel.Delivered one by one, channel.Reply, channel.Return, answer, cancelled, *channel.Error (Closed)
 }
 
 type (
@@ -83,7 +83,7 @@ func (l *log) add(v any) {
 	l.changed = make(chan struct{})
 }
 
-func (l *log) Deliver(ds []channel.Delivery) {
+func (l *log) Deliver(ds []channel.Delivered) {
 	for _, d := range ds {
 		l.add(d)
 	}
@@ -190,7 +190,7 @@ func publish(t testing.TB, p channel.Port, queue string, bodies ...string) {
 	}
 }
 
-func bodies(ds []channel.Delivery) string {
+func bodies(ds []channel.Delivered) string {
 	var s []string
 	for _, d := range ds {
 		s = append(s, string(d.Body))

@@ -10,7 +10,7 @@ import (
 // pushLoose files a held entry under its own deadline.
 func (q *queue) pushLoose(e *entry) {
 	heap.Push(&q.loose, e)
-	q.schedule(e.deadline)
+	q.schedule(e.due)
 }
 
 // hide puts an entry that was held among the delayed ones.

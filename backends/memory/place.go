@@ -25,6 +25,7 @@ type Place struct {
 	tick     chan struct{} // closed when something is due earlier than those who wait know; nil: nobody waits
 	waiters  map[string]func(virtual.QueueRef)
 	registry registry
+	free     free
 }
 
 // forget is how long the place remembers what must not come back: deleted queues, ended sessions, marks.

@@ -18,31 +18,72 @@ const (
 	returned              // ready, in the heap of those that came back
 	delayed               // in the heap of those not yet due
 	held                  // lent to a holder, or by itself
-	gone                  // acked or purged; may still stand in a ring until passed over
+	gone                  // in no queue
 )
 
 // entry is a message in a queue.
 type entry struct {
-	msg      *virtual.Message
-	seq      uint64 // place of Put
-	put      int64
-	due      int64 // of a delayed entry
-	deadline int64 // of a lease without a holder
-	attempt  int32
-	level    uint8
-	state    state
-	take     uint64 // of the holder
+	msg     *virtual.Message
+	seq     uint64 // place of Put
+	put     int64
+	due     int64 // of a delayed entry; the end of a lease without a holder
+	attempt int32
+	index   int32 // in a heap
+	level   uint8
+	state   state
+	take    uint64 // of the holder
 
 	holder     *holder
-	prev, next *entry // in the holder's list, in order of taking
-	index      int    // in a heap
+	prev, next *entry // in the holder's list, in order of taking; next also in the list of free entries
 
 	lease *lease // the present taking: what a valid receipt points to
-	first lease  // room for the first taking, which is nearly always the only one
 }
 
-// lease is a receipt: it names one taking of one entry.
+// lease is a receipt: it names one taking of one entry. It is never used again, while entries are.
 type lease struct{ e *entry }
+
+// free holds entries that are used again, since a message comes and goes with nearly every one that goes and comes. It
+// serves all queues of a place.
+type free struct {
+	head   *entry
+	n      int
+	leases []lease // not yet used
+}
+
+const (
+	maxFree    = 4096 // entries kept
+	leaseBlock = 64   // leases made at a time: a receipt that is kept keeps that many
+)
+
+func (f *free) entry() *entry {
+	e := f.head
+	if e == nil {
+		return new(entry)
+	}
+	f.head, e.next = e.next, nil
+	f.n--
+	return e
+}
+
+// put takes an entry that nothing but leases points to any more.
+func (f *free) put(e *entry) {
+	if f.n >= maxFree {
+		return
+	}
+	*e = entry{state: gone, next: f.head}
+	f.head = e
+	f.n++
+}
+
+func (f *free) lease(e *entry) *lease {
+	if len(f.leases) == 0 {
+		f.leases = make([]lease, leaseBlock)
+	}
+	l := &f.leases[0]
+	f.leases = f.leases[1:]
+	l.e = e
+	return l
+}
 
 // holder is one lease over many entries of a queue.
 type holder struct {
@@ -136,19 +177,16 @@ func (h *byPlace) Pop() any {
 	return e
 }
 
-// byTime orders entries by a time, and knows where each stands.
-type byTime struct {
-	es []*entry
-	at func(*entry) int64
-}
+// byTime orders entries by what they have due, and knows where each stands.
+type byTime struct{ es []*entry }
 
 func (h byTime) Len() int           { return len(h.es) }
-func (h byTime) Less(i, j int) bool { return h.at(h.es[i]) < h.at(h.es[j]) }
+func (h byTime) Less(i, j int) bool { return h.es[i].due < h.es[j].due }
 func (h byTime) Swap(i, j int) {
 	h.es[i], h.es[j] = h.es[j], h.es[i]
-	h.es[i].index, h.es[j].index = i, j
+	h.es[i].index, h.es[j].index = int32(i), int32(j)
 }
-func (h *byTime) Push(x any) { e := x.(*entry); e.index = len(h.es); h.es = append(h.es, e) }
+func (h *byTime) Push(x any) { e := x.(*entry); e.index = int32(len(h.es)); h.es = append(h.es, e) }
 func (h *byTime) Pop() any {
 	e := h.es[len(h.es)-1]
 	h.es[len(h.es)-1] = nil
@@ -160,7 +198,7 @@ func (h byTime) next() int64 {
 	if len(h.es) == 0 {
 		return never
 	}
-	return h.at(h.es[0])
+	return h.es[0].due
 }
 
 // queue is one incarnation of a queue.
@@ -181,27 +219,19 @@ type queue struct {
 	lost     map[string]int64 // holders that were, and when they lost their lease
 	waiting  []waiting
 	getters  []*getter // Gets that wait
-	slab     []entry
-	slots    [2]slot // in the place's timelines
-	ttls     bool    // a message with a TTL has been here
-	sweepDue int64   // nothing to sweep before
-	rewake   int64   // when what was left for others is anybody's
+	slots    [2]slot   // in the place's timelines
+	ttls     bool      // a message with a TTL has been here
+	sweepDue int64     // nothing to sweep before
+	rewake   int64     // when what was left for others is anybody's
 }
 
 func newQueue(p *Place, ref virtual.QueueRef) *queue {
-	q := &queue{p: p, ref: ref, levels: make([]ring, 1), slots: [2]slot{{at: never}, {at: never}}, sweepDue: never, rewake: never}
-	q.delayed.at = func(e *entry) int64 { return e.due }
-	q.loose.at = func(e *entry) int64 { return e.deadline }
-	return q
+	return &queue{p: p, ref: ref, levels: make([]ring, 1), slots: [2]slot{{at: never}, {at: never}}, sweepDue: never, rewake: never}
 }
 
 // append stores a message at the end.
 func (q *queue) append(m *virtual.Message, now int64) *entry {
-	if len(q.slab) == 0 {
-		q.slab = make([]entry, 32)
-	}
-	e := &q.slab[0]
-	q.slab = q.slab[1:]
+	e := q.p.free.entry()
 	q.seq++
 	e.msg, e.seq, e.put, e.level = m, q.seq, now, m.Priority
 	if m.TTL != 0 {
@@ -260,12 +290,7 @@ func (q *queue) unready(e *entry) {
 func (q *queue) lend(e *entry, now int64) virtual.Taken {
 	e.attempt++
 	e.state = held
-	if e.first.e == nil {
-		e.first.e = e
-		e.lease = &e.first
-	} else {
-		e.lease = &lease{e} // the attempt may be 1 again, after a Return
-	}
+	e.lease = q.p.free.lease(e)
 	return q.taken(e, now)
 }
 
@@ -280,9 +305,9 @@ func (q *queue) taken(e *entry, now int64) virtual.Taken {
 // lendLoose lends an entry by itself.
 func (q *queue) lendLoose(e *entry, now, lease int64) virtual.Taken {
 	t := q.lend(e, now)
-	e.deadline = now + lease
+	e.due = now + lease
 	heap.Push(&q.loose, e)
-	q.schedule(e.deadline)
+	q.schedule(e.due)
 	return t
 }
 
@@ -291,13 +316,13 @@ func (q *queue) release(e *entry) {
 	if e.holder != nil {
 		e.holder.remove(e)
 	} else {
-		heap.Remove(&q.loose, e.index)
+		heap.Remove(&q.loose, int(e.index))
 	}
 }
 
 func (q *queue) remove(e *entry) {
 	q.release(e)
-	e.state, e.lease, e.msg = gone, nil, nil
+	q.p.free.put(e)
 }
 
 // sweep makes ready what is due: delays, and leases that ended.

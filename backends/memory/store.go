@@ -157,7 +157,7 @@ func (q *queue) trim(l *virtual.Limit, now int64, evicted []virtual.Taken) []vir
 			continue
 		}
 		evicted = append(evicted, virtual.Taken{Message: e.msg, Attempt: int(e.attempt), Age: duration(now - e.put)})
-		e.state, e.msg = gone, nil
+		q.p.free.put(e)
 	}
 	return evicted
 }
@@ -269,7 +269,7 @@ func (q *queue) get(r virtual.GetRequest, waited bool, now int64, buf []virtual.
 		case r.Lease <= 0:
 			e.attempt++
 			buf = append(buf, virtual.Taken{Message: e.msg, Attempt: int(e.attempt), Age: duration(now - e.put)})
-			e.state, e.msg = gone, nil
+			q.p.free.put(e)
 		case h != nil:
 			e.take = r.Take
 			buf = append(buf, q.lend(e, now))
@@ -426,7 +426,7 @@ func (q *queue) settle(s *virtual.Settlement, now int64, w *wakes) error {
 			break
 		}
 		q.release(e)
-		e.deadline = now + int64(s.For)
+		e.due = now + int64(s.For)
 		q.pushLoose(e)
 	case virtual.Requeue, virtual.Return:
 		q.release(e)

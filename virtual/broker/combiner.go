@@ -112,6 +112,10 @@ func (c *combiner[T]) gathering() bool {
 func (c *combiner[T]) take() {
 	c.busy = true
 	n := min(len(c.queue)-c.head, c.batch)
+	if n == len(c.queue) {
+		c.queue, c.spare = c.spare[:0], c.queue
+		return
+	}
 	c.spare = append(c.spare[:0], c.queue[c.head:c.head+n]...)
 	clear(c.queue[c.head : c.head+n])
 	if c.head += n; c.head == len(c.queue) {

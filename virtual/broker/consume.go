@@ -240,14 +240,13 @@ func (p *port) gotten(m *channel.Get, t *virtual.Taken, from *tenure, left int) 
 	if p.closed != nil {
 		return channel.Reply{}, false
 	}
-	d := new(channel.Delivery)
-	fill(d, contentOf(t.Payload), t, from.pump.q, new(slab), 1)
+	d := delivered(contentOf(t.Payload), t, from.pump.q)
 	p.tag++
 	d.DeliveryTag, d.MessageCount = p.tag, left
 	if !m.NoAck {
 		p.unacked.put(p.tag, entry{from: from, msg: t.Message, receipt: t.Receipt, at: p.b.now(), attempt: int32(t.Attempt)})
 	}
-	r := channel.Reply{Method: m, Queue: from.pump.q.name, Messages: left, Delivery: d}
+	r := channel.Reply{Method: m, Queue: from.pump.q.name, Messages: left, Delivery: &d}
 	p.sink.Reply(r)
 	return r, true
 }

@@ -22,7 +22,7 @@ type port struct {
 	consumers map[string]*consumer
 	unacked   unacked
 	tag       uint64 // last delivery tag
-	out       []channel.Delivery
+	out       []channel.Delivered
 
 	// Windows, see window.go.
 	prefetch, prefetchSize int // of consumers to come

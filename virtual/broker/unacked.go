@@ -41,8 +41,10 @@ type unacked struct {
 	segments []*segment // nil where one is empty
 	base     uint64     // tag of the first slot of segments[0]
 	n        int
-	spare    *segment
+	spare    []*segment // empty ones, to be used again: a window lies in two or three
 }
+
+const maxSpare = 2
 
 func (u *unacked) put(tag uint64, e entry) {
 	if len(u.segments) == 0 {
@@ -54,10 +56,11 @@ func (u *unacked) put(tag uint64, e entry) {
 	}
 	s := u.segments[i]
 	if s == nil {
-		if s = u.spare; s == nil {
+		if last := len(u.spare) - 1; last >= 0 {
+			s, u.spare = u.spare[last], u.spare[:last]
+		} else {
 			s = new(segment)
 		}
-		u.spare = nil
 		u.segments[i] = s
 	}
 	s.slots[(tag-u.base)%segmentSize] = e
@@ -92,7 +95,9 @@ func (u *unacked) drop(tag uint64) {
 		return
 	}
 	u.segments[i] = nil
-	u.spare = s
+	if len(u.spare) < maxSpare {
+		u.spare = append(u.spare, s)
+	}
 	for len(u.segments) > 0 && u.segments[0] == nil {
 		u.segments = u.segments[1:]
 		u.base += segmentSize
