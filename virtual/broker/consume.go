@@ -217,7 +217,7 @@ func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (chan
 			return channel.Reply{}, p.closed
 		}
 		if m.NoAck {
-			b.settler.add1(settleItem{Settlement: settlementOf(&alive[0], virtual.Ack), from: from})
+			b.settler.add1(settleItem{msg: alive[0].Message, receipt: alive[0].Receipt, from: from})
 		}
 		return r, nil
 	}

@@ -10,15 +10,21 @@ import (
 
 // settleItem is an answer on its way to the store.
 type settleItem struct {
-	virtual.Settlement
-	from *tenure
-	dead *death // instead of an Ack: the message is dead-lettered
-	lost bool   // its lease was lost, which has been told
+	msg     *virtual.Message
+	receipt virtual.Receipt
+	kind    virtual.Kind
+	lost    bool // its lease was lost, which has been told
+	from    *tenure
+	dead    *death // instead of an Ack: the message is dead-lettered
 
 	// A message that comes back frees its consumer's window only when it is there: the consumer is to get it before
 	// what stands behind it.
 	back *consumer
-	size int
+	size int32
+}
+
+func (it *settleItem) settlement() virtual.Settlement {
+	return virtual.Settlement{Queue: it.msg.Queue, ID: it.msg.ID, Receipt: it.receipt, Kind: it.kind}
 }
 
 // settler batches the answers of all channels.
@@ -44,7 +50,7 @@ func (s *settler) settle(items []settleItem, try int) bool {
 	s.batch = s.batch[:0]
 	for i := range items {
 		if items[i].dead == nil {
-			s.batch = append(s.batch, items[i].Settlement)
+			s.batch = append(s.batch, items[i].settlement())
 		} else if s.inline && try == 0 {
 			return false // burying takes long: not on the goroutine of whoever rejected
 		}
@@ -70,8 +76,8 @@ func (s *settler) settle(items []settleItem, try int) bool {
 		stale := err != nil && !s.asked && errors.Is(virtual.ItemErr(err, k), virtual.ErrStale)
 		k++
 		s.answered(it, stale)
-		if it.Kind == virtual.Requeue || it.Kind == virtual.Return {
-			b.arrivedAt(it.Queue)
+		if it.kind == virtual.Requeue || it.kind == virtual.Return {
+			b.arrivedAt(it.msg.Queue)
 		}
 	}
 	clear(s.batch)
@@ -91,10 +97,10 @@ func (s *settler) answered(it *settleItem, stale bool) {
 	if !it.from.lost.Load() && !it.lost {
 		it.from.held.Add(-1)
 	}
-	if stale && !it.lost && !it.from.pump.gone.Load() && it.Kind != virtual.Return {
+	if stale && !it.lost && !it.from.pump.gone.Load() && it.kind != virtual.Return {
 		s.b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: q.name, Count: 1, Reason: "answered after the lease had run out"})
 	}
-	if it.Kind == virtual.Requeue && q.limit != nil {
+	if it.kind == virtual.Requeue && q.limit != nil {
 		s.b.trim(s.b.ctx, q)
 	}
 	it.free()
@@ -107,7 +113,7 @@ func (it *settleItem) free() {
 	}
 	p := it.back.port
 	p.mu.Lock()
-	it.back.answered(it.size)
+	it.back.answered(int(it.size))
 	shared := p.global > 0 || p.globalSize > 0
 	p.mu.Unlock()
 	it.back.pump.fed()
@@ -131,7 +137,7 @@ var errAnswered = errors.New("answered by closing")
 // Settle answers deliveries.
 func (p *port) Settle(s channel.Settle) error {
 	var few [4]entry
-	es, err := p.collect(s, few[:0])
+	es, fed, err := p.collect(s, few[:0])
 	if err == errAnswered {
 		return nil
 	}
@@ -141,27 +147,36 @@ func (p *port) Settle(s channel.Settle) error {
 	for i := range es {
 		p.b.answer(&es[i], s.Kind)
 	}
-	p.feed(es)
+	p.feed(es, fed)
 	return nil
 }
 
+// feeding says which pumps are to hear of room.
+type feeding uint8
+
+const (
+	feedNone feeding = iota
+	feedOwn          // those of the entries
+	feedAll          // those of all consumers of the channel, which share a window
+)
+
 // collect takes the entries that are answered out of the channel, or notes the answer in its transaction.
-func (p *port) collect(s channel.Settle, es []entry) ([]entry, error) {
+func (p *port) collect(s channel.Settle, es []entry) ([]entry, feeding, error) {
 	p.mu.Lock()
 	if p.closed != nil {
 		defer p.mu.Unlock()
-		return nil, p.closed
+		return nil, feedNone, p.closed
 	}
 	first := p.unacked.find(s.Tag)
 	if s.Tag != 0 && first == nil || s.Tag == 0 && !s.Multiple {
 		p.mu.Unlock()
 		p.fail(fail(channel.PreconditionFailed, s.Method, "unknown delivery tag %d", s.Tag))
-		return nil, errAnswered
+		return nil, feedNone, errAnswered
 	}
 	defer p.mu.Unlock()
 	if p.tx != nil {
 		p.tx.answer(p, s)
-		return nil, nil
+		return nil, feedNone, nil
 	}
 	back := comesBack(s.Kind)
 	if !s.Multiple {
@@ -170,7 +185,7 @@ func (p *port) collect(s channel.Settle, es []entry) ([]entry, error) {
 		if !back {
 			p.release(&es[0])
 		}
-		return es, nil
+		return es, p.feeds(es), nil
 	}
 	p.unacked.each(s.Tag, func(tag uint64, e *entry) {
 		if e.inTx {
@@ -182,7 +197,7 @@ func (p *port) collect(s channel.Settle, es []entry) ([]entry, error) {
 			p.release(&es[len(es)-1])
 		}
 	})
-	return es, nil
+	return es, p.feeds(es), nil
 }
 
 func comesBack(k channel.SettleKind) bool { return k == channel.Requeue || k == channel.GiveBack }
@@ -194,19 +209,25 @@ func (p *port) release(e *entry) {
 	}
 }
 
-// feed wakes the pumps that may have stopped for want of the room that es have made.
-func (p *port) feed(es []entry) {
-	if len(es) == 0 {
-		return
-	}
-	p.mu.Lock()
-	shared := p.global > 0 || p.globalSize > 0
-	hungry := len(es) > 1 || es[0].consumer != nil && es[0].consumer.hungry()
-	p.mu.Unlock()
+// feeds decides which pumps the answers of es feed. p.mu is held.
+func (p *port) feeds(es []entry) feeding {
 	switch {
-	case shared:
+	case len(es) == 0:
+		return feedNone
+	case p.global > 0 || p.globalSize > 0:
+		return feedAll
+	case len(es) > 1 || es[0].consumer != nil && es[0].consumer.hungry():
+		return feedOwn
+	}
+	return feedNone
+}
+
+// feed wakes the pumps that may have stopped for want of the room that es have made.
+func (p *port) feed(es []entry, which feeding) {
+	switch which {
+	case feedAll:
 		p.feedAll()
-	case hungry:
+	case feedOwn:
 		var last *pump
 		for i := range es {
 			if c := es[i].consumer; c != nil && c.pump != last {
@@ -219,18 +240,18 @@ func (p *port) feed(es []entry) {
 
 // answer sends an answer on its way.
 func (b *Broker) answer(e *entry, kind channel.SettleKind) {
-	it := settleItem{Settlement: e.settlement(virtual.Ack), from: e.from, lost: e.lost}
+	it := settleItem{msg: e.msg, receipt: e.receipt, from: e.from, lost: e.lost}
 	if comesBack(kind) {
-		it.back, it.size = e.consumer, int(e.size)
+		it.back, it.size = e.consumer, e.size
 	}
 	switch kind {
 	case channel.Requeue:
-		it.Kind = virtual.Requeue
+		it.kind = virtual.Requeue
 		if limit := e.from.pump.q.args.deliveryLimit; limit >= 0 && int(e.attempt) > limit {
 			it.dead = e.death(reasonDeliveryLimit)
 		}
 	case channel.GiveBack:
-		it.Kind = virtual.Return
+		it.kind = virtual.Return
 	case channel.Nack:
 		if e.from.pump.q.args.hasDLX {
 			it.dead = e.death(reasonRejected)
@@ -257,7 +278,7 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 		}
 		return p.b.settler.flush(ctx)
 	}
-	es, err := p.collect(s, nil)
+	es, fed, err := p.collect(s, nil)
 	if err == errAnswered {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -272,7 +293,7 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 		return err
 	}
 	err = p.b.store.Settle(ctx, []virtual.Settlement{e.settlement(virtual.Ack)})
-	p.feed(es)
+	p.feed(es, fed)
 	if err != nil && !told(err) {
 		p.b.answer(e, s.Kind) // not known: the settler goes on trying
 		return unstored(s.Method, err)

@@ -149,7 +149,7 @@ func (p *pump) deliver(t *turn, taken []virtual.Taken, from *tenure) {
 	t.room -= len(taken)
 	if t.c.noAck && n > 0 {
 		for i := range taken[:n] {
-			p.b.settler.add1(settleItem{Settlement: settlementOf(&taken[i], virtual.Ack), from: from})
+			p.b.settler.add1(settleItem{msg: taken[i].Message, receipt: taken[i].Receipt, from: from})
 		}
 	}
 	p.giveBack(taken[n:], from)
@@ -158,6 +158,6 @@ func (p *pump) deliver(t *turn, taken []virtual.Taken, from *tenure) {
 // giveBack returns messages that nobody has seen.
 func (p *pump) giveBack(taken []virtual.Taken, from *tenure) {
 	for i := range taken {
-		p.b.settler.add1(settleItem{Settlement: settlementOf(&taken[i], virtual.Return), from: from})
+		p.b.settler.add1(settleItem{msg: taken[i].Message, receipt: taken[i].Receipt, kind: virtual.Return, from: from})
 	}
 }

@@ -94,6 +94,7 @@ func (p *port) txCommit(ctx context.Context) error {
 		p.unacked.drop(tx.answers[i].tag)
 		p.release(&es[i])
 	}
+	fed := p.feeds(es)
 	for i := range tx.publications {
 		if pub := tx.publications[i]; pub.mandatory && !pub.routed {
 			p.sink.Return(returned(pub))
@@ -104,7 +105,7 @@ func (p *port) txCommit(ctx context.Context) error {
 	for i := range es {
 		p.b.afterTx(ctx, &es[i], tx.answers[i].kind)
 	}
-	p.feed(es)
+	p.feed(es, fed)
 	return nil
 }
 
