@@ -73,6 +73,7 @@ type Broker struct {
 	txName     string
 	txSequence uint64
 	clock      time.Time // what b.now counts from
+	adopted    adoption
 }
 
 // Open makes a process on a store. The store stays the caller's: Close does not close it.
@@ -191,13 +192,24 @@ func (b *Broker) stop() {
 
 // spawn runs f on a goroutine that Close waits for. After the end nothing is started.
 func (b *Broker) spawn(f func()) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ended {
+	if !b.enter() {
 		return false
 	}
-	b.wg.Go(f)
+	go func() {
+		defer b.wg.Done()
+		f()
+	}()
 	return true
+}
+
+// enter is for work on a caller's goroutine that Close waits for, as it does for goroutines: wg.Done ends it.
+func (b *Broker) enter() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.ended {
+		b.wg.Add(1)
+	}
+	return !b.ended
 }
 
 // now is this process's clock, in nanoseconds.
@@ -251,7 +263,7 @@ func (b *Broker) notify(first chan struct{}) {
 }
 
 func (b *Broker) wakePump(q virtual.QueueRef) {
-	if p := b.pumpOf(q); p != nil {
+	if p := b.pumpOf(q); p != nil && !b.adopted.take(p) {
 		p.wake()
 	}
 }

@@ -42,6 +42,10 @@ func (c *committer) commit(pubs []*publication, try int) bool {
 		c.build(pubs)
 		c.sequence++
 	}
+	if c.inline && len(c.messages) == 1 {
+		c.b.adopted.begin()
+		defer c.b.adopted.end()
+	}
 	err := c.put()
 	for errors.Is(err, virtual.ErrGuard) {
 		// Somebody changed the bindings since we routed: nothing was stored. Route again on what is there now.

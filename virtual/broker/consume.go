@@ -229,7 +229,7 @@ func (p *pump) fetchOne(ctx context.Context) ([]virtual.Taken, *tenure, error) {
 		return nil, nil, err
 	}
 	defer p.letGo()
-	taken, from, _, err := p.fetch(ctx, 1, 0, false)
+	taken, from, _, err := p.fetch(ctx, 1, fetchOptions{})
 	return taken, from, err
 }
 

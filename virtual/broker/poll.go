@@ -69,7 +69,7 @@ func (p *pump) moveWaiting(ctx context.Context, room int) bool {
 		wait = getWait
 	}
 	sent := time.Now()
-	taken, from, parked, err := p.fetch(waiting, room, wait, true)
+	taken, from, parked, err := p.fetch(waiting, room, fetchOptions{wait: wait, park: true})
 	if err != nil {
 		p.unreserve()
 		return waiting.Err() != nil && ctx.Err() == nil && !p.gone.Load()
@@ -79,7 +79,7 @@ func (p *pump) moveWaiting(ctx context.Context, room int) bool {
 		p.giveBack(taken, from) // the lock went while the Get waited
 		p.unreserve()
 	} else {
-		p.pass(ctx, taken, from, parked)
+		p.pass(ctx, taken, from, parked, false)
 	}
 	switch {
 	case waiting.Err() != nil:

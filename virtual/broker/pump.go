@@ -117,13 +117,34 @@ func (p *pump) wake() {
 // for what is recorded of its room.
 func (p *pump) fed() {
 	if p.starved.Load() || p.q.ranked.Load() || p.b.notifier == nil && p.partial.Load() {
+		p.wakeHere()
+	}
+}
+
+// wakeHere is wake for those who may as well look themselves, holding no lock: where the store is quick they make one step,
+// which saves a goroutine and two switches. What is left over, and a store that fails, is for the goroutine.
+func (p *pump) wakeHere() {
+	if !p.b.quick || p.b.notifier == nil || !p.state.CompareAndSwap(idle, running) {
 		p.wake()
+		return
+	}
+	if !p.b.enter() {
+		p.state.Store(idle)
+		return
+	}
+	defer p.b.wg.Done()
+	if !p.step(p.b.ctx, true) && p.state.CompareAndSwap(running, idle) {
+		return
+	}
+	p.state.Store(running)
+	if !p.b.spawn(p.run) {
+		p.state.Store(idle)
 	}
 }
 
 func (p *pump) run() {
 	for {
-		for p.step(p.b.ctx) {
+		for p.step(p.b.ctx, false) {
 		}
 		if p.state.CompareAndSwap(running, idle) {
 			return
@@ -169,10 +190,11 @@ func (p *pump) looked(step uint64) {
 	p.looking.Store(len(kept) > 0)
 }
 
-// step makes one Get and hands over what it took. It reports whether there may be more to do at once.
-func (p *pump) step(ctx context.Context) bool {
+// step makes one Get and hands over what it took. It reports whether there may be more to do at once. With brief it waits for
+// nothing: what is in its way is more to do.
+func (p *pump) step(ctx context.Context, brief bool) bool {
 	n := p.started.Add(1)
-	more := p.move(ctx)
+	more := p.move(ctx, brief)
 	if p.looking.Load() {
 		p.looked(n)
 	}
@@ -199,8 +221,17 @@ func (p *pump) quiesce(ctx context.Context) {
 }
 
 // move is step with the lock getting.
-func (p *pump) move(ctx context.Context) bool {
-	if p.gone.Load() || p.hold(ctx) != nil {
+func (p *pump) move(ctx context.Context, brief bool) bool {
+	switch {
+	case p.gone.Load():
+		return false
+	case brief:
+		select {
+		case p.getting <- struct{}{}:
+		default:
+			return true
+		}
+	case p.hold(ctx) != nil:
 		return false
 	}
 	defer p.letGo()
@@ -217,21 +248,25 @@ func (p *pump) move(ctx context.Context) bool {
 	if p.b.notifier == nil {
 		return p.moveWaiting(ctx, room)
 	}
-	taken, from, parked, err := p.fetch(ctx, room, 0, true)
+	taken, from, parked, err := p.fetch(ctx, room, fetchOptions{park: true, brief: brief})
 	if err != nil {
 		p.unreserve()
-		return false
+		return err == errLater
 	}
-	more := p.pass(ctx, taken, from, parked)
+	more := p.pass(ctx, taken, from, parked, brief)
 	return more || len(taken) == room
 }
 
 // pass hands over what was taken. It reports whether some of it was dead, so that there may be more.
-func (p *pump) pass(ctx context.Context, taken []virtual.Taken, from *tenure, parked time.Time) (more bool) {
+func (p *pump) pass(ctx context.Context, taken []virtual.Taken, from *tenure, parked time.Time, brief bool) (more bool) {
 	taken, dead := p.sift(taken, from, parked)
 	if len(dead) > 0 {
 		more = true
-		p.b.bury(ctx, dead)
+		if brief {
+			p.b.burySoon(dead)
+		} else {
+			p.b.bury(ctx, dead)
+		}
 	}
 	p.handOver(taken, from)
 	p.unreserve()
@@ -282,15 +317,25 @@ func (p *pump) fence() uint64 {
 	return 0
 }
 
-// fetch makes one Get, again until it is answered, waiting up to wait; getting is held. With park what it took is valid until the next such
-// fetch, else it is the caller's. parked is when the Get was sent that left the pump waiting, if it was.
-func (p *pump) fetch(ctx context.Context, room int, wait time.Duration, park bool) (taken []virtual.Taken, from *tenure, parked time.Time, err error) {
+// fetchOptions say how a Get is made.
+type fetchOptions struct {
+	wait  time.Duration // how long the store may wait for a message
+	park  bool          // it is for the consumers: what it took is valid until the next such fetch, else it is the caller's
+	brief bool          // asked once: errLater when it was not answered
+}
+
+// errLater says that a brief fetch is to be made again.
+var errLater = errors.New("the store did not answer")
+
+// fetch makes one Get, again until it is answered; getting is held. parked is when the Get was sent that left the pump
+// waiting, if it was.
+func (p *pump) fetch(ctx context.Context, room int, o fetchOptions) (taken []virtual.Taken, from *tenure, parked time.Time, err error) {
 	var buf []virtual.Taken
-	if park {
+	if o.park {
 		buf = p.buf[:0]
 	}
 	for try := 0; ; {
-		r := virtual.GetRequest{Queue: p.q.ref, Max: room, Wait: wait, Lease: p.b.o.Lease, Need: p.b.needs(p.q)}
+		r := virtual.GetRequest{Queue: p.q.ref, Max: room, Wait: o.wait, Lease: p.b.o.Lease, Need: p.b.needs(p.q)}
 		if from = p.tenure.Load(); from == nil || from.lost.Load() {
 			from = &tenure{pump: p}
 			p.tenure.Store(from)
@@ -305,7 +350,7 @@ func (p *pump) fetch(ctx context.Context, room int, wait time.Duration, park boo
 			}
 			r.Holder, r.Take, r.Again = from.holder, from.take, p.repeat
 		}
-		if park {
+		if o.park {
 			r.Fence, r.Rooms = p.fence(), p.rooms()
 			if p.b.notifier != nil {
 				r.Park = p.b.waiter
@@ -322,7 +367,7 @@ func (p *pump) fetch(ctx context.Context, room int, wait time.Duration, park boo
 				}
 			}
 			parked = p.parked
-			if park {
+			if o.park {
 				p.parked = time.Time{}
 				if len(taken) < room {
 					p.parked = sent
@@ -344,6 +389,9 @@ func (p *pump) fetch(ctx context.Context, room int, wait time.Duration, park boo
 				return nil, from, parked, ctx.Err()
 			}
 			p.b.storeFailed(err)
+			if o.brief {
+				return nil, from, parked, errLater
+			}
 			try = p.b.pause(try)
 		}
 	}
