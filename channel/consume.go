@@ -100,6 +100,9 @@ func (ch *Channel) start(ctx context.Context, queue string, o ConsumeOptions, as
 	}
 	defer ch.call.unlock()
 	c := &consumer{ch: ch, tag: m.Tag, autoAck: o.AutoAck, wake: make(chan struct{}, 1), ended: o.Ended}
+	if !o.NoCopy {
+		c.bodies = new(slab)
+	}
 	if asChan {
 		c.out = make(chan Delivery, min(m.Credit, 64))
 		c.quit = make(chan struct{})
@@ -210,7 +213,7 @@ type consumer struct {
 	// Of the reader alone. Grants are given in halves of a batch: they tell the transport when to fetch more.
 	taken  int // and not yet granted
 	step   int
-	bodies slab
+	bodies *slab // nil: the application wants no copies
 
 	mu      sync.Mutex
 	pending []Delivered // not yet taken by the reader
@@ -355,7 +358,7 @@ func (c *consumer) iterate(ctx context.Context, yield func(Delivery, error) bool
 				<-c.ch.done
 				return c.ch.Err(), false
 			}
-			if !yield(batch[i].delivery(c.ch, &c.bodies), nil) {
+			if !yield(batch[i].delivery(c.ch, c.bodies), nil) {
 				return nil, true
 			}
 		}
@@ -390,7 +393,7 @@ func (c *consumer) pump(ctx context.Context) error {
 				return c.ch.Err()
 			}
 			select {
-			case c.out <- batch[i].delivery(c.ch, &c.bodies):
+			case c.out <- batch[i].delivery(c.ch, c.bodies):
 				continue
 			case <-c.quit:
 				c.unhand(&batch[i])

@@ -2,7 +2,7 @@ package channel
 
 import "bytes"
 
-// delivery makes what the application gets. Headers and body are its own from then on.
+// delivery makes what the application gets. Headers and body are its own from then on, or with bodies nil only lent.
 func (m *Delivered) delivery(ch *Channel, bodies *slab) Delivery {
 	p := m.Publishing
 	d := Delivery{
@@ -13,7 +13,7 @@ func (m *Delivered) delivery(ch *Channel, bodies *slab) Delivery {
 		ConsumerTag: m.ConsumerTag, MessageCount: m.MessageCount, DeliveryTag: m.DeliveryTag, Redelivered: m.Redelivered,
 		Exchange: m.Exchange, RoutingKey: m.RoutingKey,
 	}
-	if m.Shared {
+	if m.Shared && bodies != nil {
 		d.Headers, d.Body = CloneTable(m.Headers), bodies.copy(m.Body)
 	}
 	return d

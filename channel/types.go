@@ -176,6 +176,9 @@ type ConsumeOptions struct {
 	NoLocal   bool // accepted and ignored, as by RabbitMQ
 	NoWait    bool
 	Args      Table
+	// NoCopy promises that Body and Headers of the deliveries are never changed: no copies of them are made where the
+	// transport shares them with others, such as the consumers of a fanout.
+	NoCopy bool
 	// Credit bounds how many deliveries wait in this process for the application; 0 means 256. The window of a
 	// consumer is the smaller of this and the channel's prefetch.
 	Credit int

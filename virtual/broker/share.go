@@ -49,7 +49,7 @@ func (p *pump) reserveEqual(cs []*consumer, most int) (total int) {
 	for i := 0; i < len(cs) && total < most; i++ {
 		c := cs[(next+i)%len(cs)]
 		if n := c.reserve(min(share, most-total)); n > 0 {
-			p.turns = append(p.turns, turn{c: c, room: n})
+			p.addTurn(c, n)
 			total += n
 		}
 	}
@@ -60,6 +60,14 @@ func (p *pump) reserveEqual(cs []*consumer, most int) (total int) {
 		total += n
 	}
 	return total
+}
+
+// addTurn begins a turn, using again the room for its share.
+func (p *pump) addTurn(c *consumer, room int) {
+	n := len(p.turns)
+	p.turns = slices.Grow(p.turns, 1)[:n+1]
+	t := &p.turns[n]
+	*t = turn{c: c, room: room, share: t.share[:0]}
 }
 
 // rooms parts the reserved room by priority where other processes have consumers of other priorities.
