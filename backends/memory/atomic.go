@@ -35,6 +35,8 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 	if answered {
 		return append(evicted, mk.evictions()...), err
 	}
+	p.limit(r.Limits)
+	defer p.unlimit(r.Limits)
 	failed := p.refusals(&r, now, &w)
 	first := len(evicted)
 	if failed == nil {
@@ -44,7 +46,7 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 		for _, m := range r.Messages {
 			q, _ := p.find(m.Queue) // checked above
 			q.append(m, now)
-			if l := limitOf(r.Limits, m.Queue); l != nil {
+			if l := q.limit; l != nil {
 				evicted = q.trim(l, now, evicted)
 			}
 			if m.Delay <= 0 {
@@ -70,7 +72,7 @@ func (p *Place) refusals(r *virtual.ApplyRequest, now int64, w *wakes) *virtual.
 			continue
 		}
 		q.sweep(now, w)
-		if l := limitOf(r.Limits, m.Queue); l != nil && l.Reject && m.Delay <= 0 {
+		if l := q.limit; l != nil && l.Reject && m.Delay <= 0 {
 			c := coming[m.Queue]
 			owed := q.owed(now)
 			if l.MaxLen >= 0 && q.nready+c.n+1 > l.MaxLen+owed ||

@@ -218,11 +218,12 @@ type queue struct {
 	holders  map[string]*holder
 	lost     map[string]int64 // holders that were, and when they lost their lease
 	waiting  []waiting
-	getters  []*getter // Gets that wait
-	slots    [2]slot   // in the place's timelines
-	ttls     bool      // a message with a TTL has been here
-	sweepDue int64     // nothing to sweep before
-	rewake   int64     // when what was left for others is anybody's
+	getters  []*getter      // Gets that wait
+	slots    [2]slot        // in the place's timelines
+	limit    *virtual.Limit // of the present request
+	ttls     bool           // a message with a TTL has been here
+	sweepDue int64          // nothing to sweep before
+	rewake   int64          // when what was left for others is anybody's
 }
 
 func newQueue(p *Place, ref virtual.QueueRef) *queue {

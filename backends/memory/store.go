@@ -38,6 +38,8 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 	if answered {
 		return append(evicted, mk.evictions()...), err
 	}
+	p.limit(limits)
+	defer p.unlimit(limits)
 	var failed *virtual.BatchError
 	first := len(evicted)
 	var q *queue
@@ -50,7 +52,7 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 			}
 			q.sweep(now, &w)
 		}
-		if l := limitOf(limits, m.Queue); l != nil {
+		if l := q.limit; l != nil {
 			if l.Reject && m.Delay <= 0 && q.full(l, m, now) {
 				failed = failed.Add(i, virtual.ErrFull)
 				continue
@@ -125,13 +127,21 @@ func (p *Place) mark(r *virtual.PutRequest, m *mark, err error, evicted []virtua
 	m.evicted = append(m.evicted[:0], evicted...)
 }
 
-func limitOf(limits []virtual.Limit, q virtual.QueueRef) *virtual.Limit {
+// limit tells the queues their limits, for the time of one request.
+func (p *Place) limit(limits []virtual.Limit) {
 	for i := range limits {
-		if limits[i].Queue == q {
-			return &limits[i]
+		if q, err := p.find(limits[i].Queue); err == nil {
+			q.limit = &limits[i]
 		}
 	}
-	return nil
+}
+
+func (p *Place) unlimit(limits []virtual.Limit) {
+	for i := range limits {
+		if q := p.queues[limits[i].Queue]; q != nil {
+			q.limit = nil
+		}
+	}
 }
 
 // full reports whether a queue that rejects has no room for m.

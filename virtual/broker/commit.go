@@ -15,6 +15,7 @@ type committer struct {
 	combiner[*publication]
 	producer string
 	sequence uint64
+	builds   uint64
 
 	// Scratch of run.
 	messages []*virtual.Message
@@ -82,6 +83,7 @@ func (c *committer) commit(pubs []*publication, try int) bool {
 // build lists the messages, guards and limits of a batch.
 func (c *committer) build(pubs []*publication) {
 	c.messages, c.owner, c.guards, c.limits = c.messages[:0], c.owner[:0], c.guards[:0], c.limits[:0]
+	c.builds++
 	for i := range pubs {
 		p := pubs[i]
 		c.guard(p.guard)
@@ -107,23 +109,29 @@ func (c *committer) guard(g virtual.Revision) {
 func (c *committer) target(pub int, t target) {
 	c.messages = append(c.messages, t.m)
 	c.owner = append(c.owner, pub)
-	if t.q != nil && t.q.limit != nil {
-		c.limits = c.b.addLimit(c.limits, t.q)
+	if t.q != nil && t.q.limit != nil && t.q.build != c.builds {
+		t.q.build = c.builds
+		c.limits = append(c.limits, c.b.limitOf(t.q))
 	}
 }
 
-// addLimit adds the limit of a queue to a request. What it evicts comes back leased where it is to be dead-lettered.
+// limitOf is the limit of a queue that has one. What it evicts comes back leased where it is to be dead-lettered.
+func (b *Broker) limitOf(q *queueState) virtual.Limit {
+	l := *q.limit
+	if q.args.hasDLX {
+		l.Holder, l.Lease = b.waiter, b.o.Lease
+	}
+	return l
+}
+
+// addLimit adds the limit of a queue to a request, once.
 func (b *Broker) addLimit(limits []virtual.Limit, q *queueState) []virtual.Limit {
 	for i := range limits {
 		if limits[i].Queue == q.ref {
 			return limits
 		}
 	}
-	l := *q.limit
-	if q.args.hasDLX {
-		l.Holder, l.Lease = b.waiter, b.o.Lease
-	}
-	return append(limits, l)
+	return append(limits, b.limitOf(q))
 }
 
 // put asks the store once.

@@ -30,6 +30,7 @@ type publication struct {
 	// Where it goes, made by route. The first target is kept apart, since most messages have one.
 	first  target
 	more   []target
+	room   []virtual.Message // for more copies
 	guard  virtual.Revision
 	guards []virtual.Revision
 	routed bool // to a queue
@@ -45,7 +46,7 @@ var publications = sync.Pool{New: func() any { return new(publication) }}
 func (pub *publication) free() {
 	clear(pub.more)
 	pub.more, pub.guards, pub.cc = pub.more[:0], pub.guards[:0], pub.cc[:0]
-	pub.port, pub.content, pub.first = nil, nil, target{}
+	pub.port, pub.content, pub.first, pub.room = nil, nil, target{}, nil
 	pub.number, pub.confirm, pub.bad, pub.tooLarge = 0, false, nil, nil
 	publications.Put(pub)
 }
@@ -281,10 +282,8 @@ func (pub *publication) addGuard(g virtual.Revision) {
 // aim adds a copy of the message for a queue, or for the delayed queue when q is nil.
 func (b *Broker) aim(pub *publication, q *queueState, delay time.Duration) {
 	m := pub.first.m
-	if pub.routed {
-		m = new(virtual.Message)
-	} else if m.Payload != nil {
-		m = new(virtual.Message) // routed before: the store may have the first one
+	if pub.routed || m.Payload != nil { // the latter when it is routed again: the store may have the first one
+		m = pub.copy()
 	}
 	*m = virtual.Message{ID: b.newID(), Delay: b.delayAtPut(delay), Lease: b.putLease, Payload: pub.content}
 	if q == nil {
@@ -298,6 +297,19 @@ func (b *Broker) aim(pub *publication, q *queueState, delay time.Duration) {
 	}
 	pub.first = target{m, q}
 	pub.routed = true
+}
+
+// copiesAtOnce bounds the copies that share an allocation: one that stays longer than the others keeps it.
+const copiesAtOnce = 8
+
+// copy makes room for one more copy.
+func (pub *publication) copy() *virtual.Message {
+	if len(pub.room) == 0 {
+		pub.room = make([]virtual.Message, min(1+len(pub.more), copiesAtOnce))
+	}
+	m := &pub.room[0]
+	pub.room = pub.room[1:]
+	return m
 }
 
 // ids makes message ids: eight random bytes of the process and a count.

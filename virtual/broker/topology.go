@@ -46,6 +46,7 @@ type queueState struct {
 	rec   queueRecord
 	args  queueArgs
 	limit *virtual.Limit // nil: none
+	build uint64         // of the committer: the last one that lists the limit
 	guard virtual.Revision
 	node  *exchange.Queue
 
