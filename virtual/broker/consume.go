@@ -156,26 +156,24 @@ func (p *port) get(ctx context.Context, m *channel.Get) (channel.Reply, error) {
 	if err != nil {
 		return channel.Reply{}, err
 	}
-	op := named("basic.get", name)
 	if err := b.look(ctx); err != nil {
-		return channel.Reply{}, unstored(op, err)
+		return channel.Reply{}, unstored(named("basic.get", name), err)
 	}
 	b.top.mu.RLock()
-	q, bad := b.top.queue(op, name, p.conn.id, b.o.Vhost)
+	q, bad := b.top.queue("basic.get", name, p.conn.id, b.o.Vhost)
 	b.top.mu.RUnlock()
 	for {
 		if bad != nil { // not on this view: perhaps on a fresh one
-			if q, _, err = b.lookup(ctx, op, name, p.conn.id); err != nil {
+			if q, _, err = b.lookup(ctx, named("basic.get", name), name, p.conn.id); err != nil {
 				return channel.Reply{}, err
 			}
-			bad = nil
 		}
 		b.touch(q)
 		r, err := p.getFrom(ctx, m, q)
 		if !errors.Is(err, virtual.ErrNoQueue) {
 			return r, err
 		}
-		bad = noQueue(op, name, b.o.Vhost)
+		bad = noQueue("basic.get", name, b.o.Vhost)
 	}
 }
 
@@ -183,7 +181,7 @@ func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (chan
 	b := p.b
 	for looks := 1; ; {
 		began := time.Now()
-		taken, from, err := b.pump(q).fetchOne(ctx)
+		taken, from, left, err := b.pump(q).fetchOne(ctx)
 		if err != nil {
 			if errors.Is(err, virtual.ErrNoQueue) || ctx.Err() != nil {
 				return channel.Reply{}, err
@@ -206,9 +204,10 @@ func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (chan
 		if len(alive) == 0 {
 			continue
 		}
-		left, err := b.ready(ctx, q)
-		if err != nil {
-			left = 0 // the message is here: only the count is not known
+		if left < 0 {
+			if left, err = b.store.Size(ctx, q.ref); err != nil {
+				left = 0 // the message is here: only the count is not known
+			}
 		}
 		r, ok := p.gotten(m, &alive[0], from, left)
 		from.pump.giveBack(alive[1:], from)
@@ -223,14 +222,14 @@ func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (chan
 	}
 }
 
-// fetchOne takes one message for basic.get.
-func (p *pump) fetchOne(ctx context.Context) ([]virtual.Taken, *tenure, error) {
+// fetchOne takes one message for basic.get, and says how many it left ready, -1 where the store does not.
+func (p *pump) fetchOne(ctx context.Context) (taken []virtual.Taken, from *tenure, left int, err error) {
 	if err := p.interrupt(ctx); err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	defer p.letGo()
-	taken, from, _, err := p.fetch(ctx, 1, fetchOptions{})
-	return taken, from, err
+	taken, from, _, err = p.fetch(ctx, 1, fetchOptions{})
+	return taken, from, p.left, err
 }
 
 // gotten makes the reply of a Get at its place in the order.

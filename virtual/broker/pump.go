@@ -51,6 +51,7 @@ type pump struct {
 	getting chan struct{}
 	repeat  bool      // the answer to the last Get was lost
 	parked  time.Time // when the Get was sent that left us waiting; zero: we are not
+	left    int       // how many messages the last Get left ready; -1: not known
 
 	// Of the goroutine alone.
 	buf   []virtual.Taken
@@ -357,7 +358,8 @@ func (p *pump) fetch(ctx context.Context, room int, o fetchOptions) (taken []vir
 			}
 		}
 		sent := time.Now()
-		taken, _, err = p.b.store.Get(ctx, r, buf)
+		var res virtual.GetResult
+		taken, res, err = p.b.store.Get(ctx, r, buf)
 		switch {
 		case err == nil:
 			if p.repeat {
@@ -374,6 +376,7 @@ func (p *pump) fetch(ctx context.Context, room int, o fetchOptions) (taken []vir
 				}
 				p.buf = taken
 			}
+			p.left = res.Ready
 			p.b.complete(taken, p.q)
 			if n := int64(len(taken)); n > 0 && from.held.Add(n) == n {
 				signal(p.b.held)

@@ -41,7 +41,8 @@ type unacked struct {
 	segments []*segment // nil where one is empty
 	base     uint64     // tag of the first slot of segments[0]
 	n        int
-	spare    []*segment // empty ones, to be used again: a window lies in two or three
+	spare    []*segment  // empty ones, to be used again: a window lies in two or three
+	few      [2]*segment // room for segments
 }
 
 const maxSpare = 2
@@ -103,7 +104,7 @@ func (u *unacked) drop(tag uint64) {
 		u.base += segmentSize
 	}
 	if len(u.segments) == 0 {
-		u.segments = nil
+		u.segments = u.few[:0]
 	}
 }
 
