@@ -14,7 +14,7 @@ const never int64 = math.MaxInt64
 type state uint8
 
 const (
-	ready    state = iota // in its level's ring
+	ready    state = iota // in its level's list
 	returned              // ready, in the heap of those that came back
 	delayed               // in the heap of those not yet due
 	held                  // lent to a holder, or by itself
@@ -34,7 +34,7 @@ type entry struct {
 	take    uint64 // of the holder
 
 	holder     *holder
-	prev, next *entry // in the holder's list, in order of taking; next also in the list of free entries
+	prev, next *entry // in the holder's list, in order of taking; next also among the ready, and the free
 
 	lease *lease // the present taking: what a valid receipt points to
 }
@@ -51,8 +51,8 @@ type free struct {
 }
 
 const (
-	maxFree    = 4096 // entries kept
-	leaseBlock = 64   // leases made at a time: a receipt that is kept keeps that many
+	maxFree    = 16384 // entries kept
+	leaseBlock = 64    // leases made at a time: a receipt that is kept keeps that many
 )
 
 func (f *free) entry() *entry {
@@ -123,35 +123,23 @@ func (h *holder) remove(e *entry) {
 	h.n--
 }
 
-// ring is a FIFO of entries.
-type ring struct {
-	buf  []*entry
-	head int
-}
+// fifo is a list of ready entries, linked by next.
+type fifo struct{ head, tail *entry }
 
-func (r *ring) push(e *entry) { r.buf = append(r.buf, e) }
-
-// front returns the first entry, or nil.
-func (r *ring) front() *entry {
-	if r.head < len(r.buf) {
-		return r.buf[r.head]
+func (f *fifo) push(e *entry) {
+	if f.head == nil {
+		f.head = e
+	} else {
+		f.tail.next = e
 	}
-	return nil
+	f.tail = e
 }
 
-func (r *ring) pop() {
-	r.buf[r.head] = nil
-	r.head++
-	switch {
-	case r.head == len(r.buf):
-		r.buf, r.head = r.buf[:0], 0
-		if cap(r.buf) > 4096 {
-			r.buf = nil // do not keep the room of a flood
-		}
-	case r.head >= 1024 && r.head > len(r.buf)/2:
-		n := copy(r.buf, r.buf[r.head:])
-		clear(r.buf[n:])
-		r.buf, r.head = r.buf[:n], 0
+func (f *fifo) pop() {
+	e := f.head
+	f.head, e.next = e.next, nil
+	if f.head == nil {
+		f.tail = nil
 	}
 }
 
@@ -209,7 +197,7 @@ type queue struct {
 	seq   uint64
 	fence uint64
 
-	levels   []ring // ready, in order of Put, by priority
+	levels   []fifo // ready, in order of Put, by priority
 	back     byPlace
 	nready   int
 	bytes    int
@@ -227,7 +215,7 @@ type queue struct {
 }
 
 func newQueue(p *Place, ref virtual.QueueRef) *queue {
-	return &queue{p: p, ref: ref, levels: make([]ring, 1), slots: [2]slot{{at: never}, {at: never}}, sweepDue: never, rewake: never}
+	return &queue{p: p, ref: ref, levels: make([]fifo, 1), slots: [2]slot{{at: never}, {at: never}}, sweepDue: never, rewake: never}
 }
 
 // append stores a message at the end.
@@ -245,7 +233,7 @@ func (q *queue) append(m *virtual.Message, now int64) *entry {
 		return e
 	}
 	for int(e.level) >= len(q.levels) {
-		q.levels = append(q.levels, ring{})
+		q.levels = append(q.levels, fifo{})
 	}
 	e.state = ready
 	q.levels[e.level].push(e)
@@ -266,7 +254,7 @@ func (q *queue) putBack(e *entry) {
 func (q *queue) head() *entry {
 	var best *entry
 	for l := len(q.levels) - 1; l >= 0; l-- {
-		if best = q.levels[l].front(); best != nil {
+		if best = q.levels[l].head; best != nil {
 			break
 		}
 	}

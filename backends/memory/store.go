@@ -508,8 +508,11 @@ func (s *Store) Peek(ctx context.Context, ref virtual.QueueRef, limit int, buf [
 	q.sweep(now, &w)
 	es := slices.Clone([]*entry(q.back))
 	for l := range q.levels {
-		r := &q.levels[l]
-		es = append(es, r.buf[r.head:min(len(r.buf), r.head+limit)]...)
+		n := 0
+		for e := q.levels[l].head; e != nil && n < limit; e = e.next {
+			es = append(es, e)
+			n++
+		}
 	}
 	slices.SortFunc(es, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(a.seq, b.seq))
