@@ -51,7 +51,11 @@ deadcode: ## functions that no program and no test reaches
 	$(TOOL) deadcode -test ./...
 
 .PHONY: bench
-bench: ## run the benchmarks (BENCH=regexp BENCHTIME=1s COUNT=1)
+bench: ## measure in ROUNDS (5) rounds, and print each figure beside its limit and its peers
+	@scripts/bench
+
+.PHONY: bench-quick
+bench-quick: ## run benchmarks as they are (BENCH=regexp BENCHTIME=1s COUNT=1)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) $(PKG)
 
 .PHONY: bench-compare

@@ -1,6 +1,7 @@
 package dashi_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -59,6 +60,11 @@ func BenchmarkPath(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%dx%d", p.name, n, n), func(b *testing.B) { p.run(b, n) })
 		}
 	}
+}
+
+// limitedQueue are the arguments of a queue that has everything to be looked after.
+func limitedQueue() channel.Table {
+	return channel.Table{"x-message-ttl": 60000, "x-dead-letter-exchange": "amq.fanout", "x-max-length": 1 << 30}
 }
 
 // window lets pathWindow messages be under way.
@@ -164,7 +170,7 @@ func (p path) through(b *testing.B, conn *channel.Connection, n int) {
 	}
 	var args channel.Table
 	if p.limits {
-		args = channel.Table{"x-message-ttl": 60000, "x-dead-letter-exchange": "amq.fanout", "x-max-length": 1 << 30}
+		args = limitedQueue()
 	}
 	first := open()
 	q, err := first.QueueDeclare(ctx, "", channel.QueueOptions{Args: args})
@@ -185,7 +191,7 @@ func (p path) through(b *testing.B, conn *channel.Connection, n int) {
 		pub, sub := open(), open()
 		publishers.Go(func() { p.publish(b, pub, w, share(b.N, n, i)) })
 		consumers.Go(func() {
-			if err := sub.Qos(ctx, max(1, p.prefetch+100*b2i(p.prefetch == 0)), 0, false); err != nil {
+			if err := sub.Qos(ctx, cmp.Or(p.prefetch, 100), 0, false); err != nil {
 				b.Error(err)
 			}
 			count := 0
@@ -211,13 +217,6 @@ func (p path) through(b *testing.B, conn *channel.Connection, n int) {
 	}
 	consumers.Wait()
 	checkCounts(b, counts)
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (p path) publish(b *testing.B, ch *channel.Channel, w window, n int) {

@@ -1,0 +1,87 @@
+package main
+
+// value names what a benchmark reports.
+type value struct{ bench, unit string }
+
+// figure is a line of the table: a value, or its ratio to another.
+type figure struct {
+	name  string
+	of    value
+	by    value   // zero: the value itself
+	limit float64 // 0: none
+	most  bool    // the limit is the greatest that is good, else the least
+}
+
+func (f *figure) bound() string {
+	switch {
+	case f.limit == 0:
+		return ""
+	case f.most:
+		return "≤ " + number(f.limit)
+	}
+	return "≥ " + number(f.limit)
+}
+
+func (f *figure) suffix() string {
+	if f.by != (value{}) {
+		return "×"
+	}
+	return " " + f.of.unit
+}
+
+func path(name string) value { return value{"Path/" + name, "msgs/s"} }
+
+// figures are what the project has set itself, and beside it what others do.
+var figures = slicesOf(
+	eachSize(func(size string) []figure {
+		return []figure{
+			{name: "path " + size, of: path("limits/" + size), limit: 1e6},
+			{name: "… of a bare channel", of: path("limits/" + size), by: path("bare/" + size), limit: 0.25},
+			{name: "… allocations a message", of: value{"Path/limits/" + size, "allocs/op"}, limit: 2, most: true},
+			{name: "… bytes a message", of: value{"Path/limits/" + size, "B/op"}},
+			{name: "… without copies, of a bare channel", of: path("nocopy/" + size), by: path("bare/" + size)},
+			{name: "… confirms, of without", of: path("confirms/" + size), by: path("limits/" + size), limit: 0.6},
+			{name: "… prefetch 1", of: path("prefetch1/" + size), limit: 300e3},
+			{name: "… chan, of iterator", of: path("chan/" + size), by: path("limits/" + size), limit: 0.8},
+			{name: "… queue without arguments", of: path("plain/" + size)},
+			{name: "… Get", of: path("get/" + size)},
+			{name: "… store of five methods", of: path("five/" + size)},
+			{name: "… bare channel", of: path("bare/" + size)},
+			{name: "… Watermill gochannel", of: value{"Peer/watermill-gochannel/" + size, "msgs/s"}},
+			{name: "… Go CDK mempubsub", of: value{"Peer/gocloud-mempubsub/" + size, "msgs/s"}},
+			{name: "… RabbitMQ", of: value{"Peer/rabbitmq/" + size, "msgs/s"}},
+		}
+	}),
+	[]figure{
+		latency("sleeping", "p50-ns", 2), latency("sleeping", "p99-ns", 3),
+		latency("spinning", "p50-ns", 2), latency("spinning", "p99-ns", 3),
+		{name: "fanout to 100 queues", of: value{"Fanout/queues=100/nocopy=false", "ns/copy"}, limit: 500, most: true},
+		{name: "… without copies", of: value{"Fanout/queues=100/nocopy=true", "ns/copy"}},
+		{name: "… allocated", of: value{"Fanout/queues=100/nocopy=true", "B/copy"}},
+		{name: "10,000 idle queues with consumers", of: value{"Idle", "MB"}, limit: 300, most: true},
+		{name: "… processor", of: value{"Idle", "cpu-%"}, limit: 1, most: true},
+		{name: "… calls of the store", of: value{"Idle", "calls/s"}},
+		{name: "unacked message", of: value{"Unacked", "B/unacked"}, limit: 150, most: true},
+		{name: "first Get, a million waiting, of ten", of: value{"Backlog/waiting=1000000", "p50-ns"}, by: value{"Backlog/waiting=10", "p50-ns"}, limit: 1.25, most: true},
+		{name: "10,000 channels of 1,000 connections", of: value{"Channels", "msgs/s"}},
+		{name: "… each", of: value{"Channels", "B/channel"}},
+	},
+)
+
+func slicesOf(parts ...[]figure) (all []figure) {
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func eachSize(make func(size string) []figure) []figure {
+	return slicesOf(make("1x1"), make("4x4"))
+}
+
+func latency(pacer, unit string, limit float64) figure {
+	return figure{
+		name: "latency " + unit[:3] + ", " + pacer + " pacer, of a bare channel",
+		of:   value{"Latency/dashi/" + pacer, unit}, by: value{"Latency/bare/" + pacer, unit}, limit: limit, most: true,
+	}
+}
