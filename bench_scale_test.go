@@ -62,7 +62,7 @@ func fanout(b *testing.B, queues int, noCopy bool) {
 	ctx := b.Context()
 	conn := openMemory(b, memory.New().Open())
 	pub := openChannel(b, conn.Connection)
-	underWay := make(chan struct{}, 256)
+	underWay := make(chan struct{}, 64)
 	var left atomic.Int64
 	var consumers sync.WaitGroup
 	for i := range queues {

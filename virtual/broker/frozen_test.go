@@ -182,3 +182,43 @@ func TestProcessWhoseSessionHasEndedGoesOnAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// A publisher makes the step of the pump that its message wakes, but only of its own process: here the other process's
+// Gets stand still.
+func TestPublisherDoesNotWaitForAnotherProcessThatIsFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		place, ctx := memory.New(), t.Context()
+		frozen := make(chan struct{}, 1) // a lock: one that is waited for in a bubble
+		_, theirs := process(t, virtual.Intercept(place.Open(), func(ctx context.Context, c virtual.Call, next func(context.Context) error) error {
+			if _, ok := c.Request.(*virtual.GetRequest); ok {
+				frozen <- struct{}{}
+				defer func() { <-frozen }()
+			}
+			return next(ctx)
+		}), broker.Options{})
+		_, ours := process(t, place.Open(), broker.Options{})
+		ch := open(t, theirs)
+		declare(t, ch, "q", nil)
+		ds, err := ch.Consume(ctx, "q", channel.ConsumeOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pub := open(t, ours)
+		frozen <- struct{}{}
+		for _, body := range []string{"a", "b"} {
+			time.Sleep(time.Millisecond) // alone
+			if err := pub.Publish(ctx, "", "q", channel.Publishing{Body: []byte(body)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pub.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		<-frozen
+		for _, want := range []string{"a", "b"} {
+			if d := <-ds; string(d.Body) != want {
+				t.Errorf("got %q, want %q", d.Body, want)
+			}
+		}
+	})
+}

@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// recorder is a combiner that notes what it runs.
+type recorder struct {
+	combiner[int]
+	mu    sync.Mutex
+	sizes []int
+	items []int
+	fails int // how many runs fail first
+}
+
+func newRecorder(t *testing.T, inline bool) *recorder {
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &Broker{clock: time.Now(), ctx: ctx, cancel: cancel}
+	t.Cleanup(b.stop)
+	s := &recorder{}
+	s.combiner = combiner[int]{b: b, run: s.run, inline: inline, batch: batchLimit, bound: maxPending}
+	return s
+}
+
+func (s *recorder) run(items []int, _ int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fails > 0 {
+		s.fails--
+		return false
+	}
+	s.sizes = append(s.sizes, len(items))
+	s.items = append(s.items, items...)
+	return true
+}
+
+func (s *recorder) seen() (sizes []int, inOrder bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, item := range s.items {
+		if item != i {
+			return s.sizes, false
+		}
+	}
+	return s.sizes, true
+}
+
+func (s *recorder) put(t *testing.T, from, to int) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		if err := s.add(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// In a bubble no time passes between two items, so all that come are in a hurry.
+func TestLoneItemIsRunAtOnceAndThoseInAHurryAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRecorder(t, true)
+		for i := range 10 {
+			time.Sleep(time.Millisecond)
+			s.put(t, i, i+1)
+			if sizes, _ := s.seen(); len(sizes) != i+1 {
+				t.Fatalf("when add %d returned %v were run", i, sizes)
+			}
+		}
+		time.Sleep(time.Millisecond)
+		s.put(t, 10, 10+1+hurries+2*gather+3)
+		sizes, _ := s.seen()
+		if want := slices.Concat(slices.Repeat([]int{1}, 10+1+hurries), []int{gather, gather}); !slices.Equal(sizes, want) {
+			t.Errorf("before anybody else ran: batches of %v, want %v", sizes, want)
+		}
+		synctest.Wait()
+		sizes, inOrder := s.seen()
+		if !inOrder || sizes[len(sizes)-1] != 3 {
+			t.Errorf("in order %v; the rest was a batch of %d, want 3", inOrder, sizes[len(sizes)-1])
+		}
+		// The hurry is over: the next has to wait for a goroutine, which finds that out, the one after it no more.
+		time.Sleep(time.Millisecond)
+		next := 10 + 1 + hurries + 2*gather + 3
+		s.put(t, next, next+1)
+		synctest.Wait()
+		n := len(s.sizes)
+		time.Sleep(time.Millisecond)
+		s.put(t, next+1, next+2)
+		if sizes, _ := s.seen(); len(sizes) != n+1 {
+			t.Errorf("after the hurry a lone item was not run at once")
+		}
+	})
+}
+
+func TestFlushRunsWhatWasGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRecorder(t, true)
+		time.Sleep(time.Millisecond)
+		s.put(t, 0, 1+hurries+10)
+		if err := s.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if sizes, inOrder := s.seen(); !inOrder || sizes[len(sizes)-1] != 10 {
+			t.Errorf("in order %v, batches %v", inOrder, sizes)
+		}
+	})
+}
+
+func TestItemsKeepTheirOrderWhereRunsFail(t *testing.T) {
+	for _, inline := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newRecorder(t, inline)
+			for i := 0; i < 3000; i += 100 {
+				s.mu.Lock()
+				s.fails = i / 100 % 4
+				s.mu.Unlock()
+				s.put(t, i, i+100)
+				time.Sleep(time.Duration(i%700) * time.Microsecond)
+			}
+			if err := s.flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, inOrder := s.seen(); !inOrder || len(s.items) != 3000 {
+				t.Errorf("inline %v: %d items, in order %v", inline, len(s.items), inOrder)
+			}
+		})
+	}
+}
