@@ -405,7 +405,7 @@ func (c *consumer) pump(ctx context.Context) error {
 			default:
 			}
 			select {
-			case c.out <- d: // a fifth of the price of the select below
+			case c.out <- d: // much cheaper than the select below
 				continue
 			default:
 			}

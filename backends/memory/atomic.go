@@ -36,7 +36,7 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 		return append(evicted, mk.evictions()...), err
 	}
 	p.limit(r.Limits)
-	defer p.unlimit(r.Limits)
+	defer p.unlimit()
 	failed := p.refusals(&r, now, &w)
 	first := len(evicted)
 	if failed == nil {

@@ -26,6 +26,7 @@ type Place struct {
 	waiters  map[string]func(virtual.QueueRef)
 	registry registry
 	free     free
+	limited  []*queue // queues that have a limit in the present request
 }
 
 // forget is how long the place remembers what must not come back: deleted queues, ended sessions, marks.

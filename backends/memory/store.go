@@ -39,7 +39,7 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 		return append(evicted, mk.evictions()...), err
 	}
 	p.limit(limits)
-	defer p.unlimit(limits)
+	defer p.unlimit()
 	var failed *virtual.BatchError
 	first := len(evicted)
 	var q *queue
@@ -132,16 +132,16 @@ func (p *Place) limit(limits []virtual.Limit) {
 	for i := range limits {
 		if q, err := p.find(limits[i].Queue); err == nil {
 			q.limit = &limits[i]
+			p.limited = append(p.limited, q)
 		}
 	}
 }
 
-func (p *Place) unlimit(limits []virtual.Limit) {
-	for i := range limits {
-		if q := p.queues[limits[i].Queue]; q != nil {
-			q.limit = nil
-		}
+func (p *Place) unlimit() {
+	for i, q := range p.limited {
+		q.limit, p.limited[i] = nil, nil
 	}
+	p.limited = p.limited[:0]
 }
 
 // full reports whether a queue that rejects has no room for m.
