@@ -1,0 +1,520 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dashi-mq/dashi/channel"
+)
+
+// fanout declares an exchange "all" that is bound to queue a.
+func (p *crashProcess) fanout(ch *channel.Channel) error {
+	err := ch.ExchangeDeclare(p.ctx, "all", channel.Fanout, channel.ExchangeOptions{Durable: true})
+	return errors.Join(err, ch.QueueBind(p.ctx, "a", "", "all", nil))
+}
+
+// changeWhilePublishing runs change beside six messages to "all", which are in a; those published after it has returned are
+// where after says, too.
+func (p *crashProcess) changeWhilePublishing(ch *channel.Channel, change func(ch *channel.Channel) error, after []string) error {
+	p.arm()
+	other, err := p.conn.Channel(p.ctx)
+	if err != nil {
+		return err
+	}
+	changed := make(chan error, 1)
+	go func() { changed <- change(other) }()
+	for i := range 6 {
+		groups := [][]string{{"a"}}
+		select {
+		case err := <-changed:
+			if err != nil {
+				return err
+			}
+			changed <- nil
+			if after != nil {
+				groups = append(groups, after)
+			}
+		default:
+		}
+		if err = p.publish(ch, "all", "", body(i), channel.Publishing{}, groups...); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, <-changed)
+}
+
+// crashDeclareWhilePublishing binds a second queue while messages flow.
+func crashDeclareWhilePublishing(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	if err := p.fanout(ch); err != nil {
+		return err
+	}
+	return p.changeWhilePublishing(ch, func(ch *channel.Channel) error { return ch.QueueBind(p.ctx, "b", "", "all", nil) }, []string{"b"})
+}
+
+// crashExchangeBind binds an exchange, behind which a second queue is, while messages flow.
+func crashExchangeBind(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	err = errors.Join(p.fanout(ch),
+		ch.ExchangeDeclare(p.ctx, "more", channel.Topic, channel.ExchangeOptions{Durable: true}),
+		ch.QueueBind(p.ctx, "b", "#", "more", nil))
+	if err != nil {
+		return err
+	}
+	return p.changeWhilePublishing(ch, func(ch *channel.Channel) error { return ch.ExchangeBind(p.ctx, "more", "", "all", nil) }, []string{"b"})
+}
+
+// crashUnbind unbinds a second queue while messages flow: none of those published after that is there.
+func crashUnbind(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(p.fanout(ch), ch.QueueBind(p.ctx, "b", "", "all", nil)); err != nil {
+		return err
+	}
+	err = p.changeWhilePublishing(ch, func(ch *channel.Channel) error { return ch.QueueUnbind(p.ctx, "b", "", "all", nil) }, nil)
+	if err != nil {
+		return err
+	}
+	p.facts.answered("<6>", "b")
+	return p.publish(ch, "all", "", "<6>", channel.Publishing{}, []string{"a"})
+}
+
+func crashHeaders(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	if err := ch.ExchangeDeclare(p.ctx, "by headers", channel.Headers, channel.ExchangeOptions{Durable: true}); err != nil {
+		return err
+	}
+	p.arm()
+	for _, b := range []struct {
+		queue string
+		args  channel.Table
+	}{{"a", channel.Table{"x-match": "all", "kind": "x", "size": int32(1)}}, {"b", channel.Table{"x-match": "any", "kind": "x", "size": int32(2)}}} {
+		if err := ch.QueueBind(p.ctx, b.queue, "", "by headers", b.args); err != nil {
+			return err
+		}
+	}
+	for i := range 4 {
+		m := channel.Publishing{Headers: channel.Table{"kind": "x", "size": int32(1 + i%2)}}
+		groups := [][]string{{"b"}}
+		if i%2 == 0 {
+			groups = append(groups, []string{"a"})
+		}
+		if err := p.publish(ch, "by headers", "", body(i), m, groups...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crashAlternate binds a queue to an exchange whose messages went to its alternate before.
+func crashAlternate(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	o := channel.ExchangeOptions{Durable: true, Args: channel.Table{"alternate-exchange": "all"}}
+	if err := errors.Join(p.fanout(ch), ch.ExchangeDeclare(p.ctx, "first", channel.Direct, o)); err != nil {
+		return err
+	}
+	p.arm()
+	for i := range 4 {
+		to := "a"
+		if i >= 2 {
+			to = "b"
+		}
+		if i == 2 {
+			if err := ch.QueueBind(p.ctx, "b", "k", "first", nil); err != nil {
+				return err
+			}
+		}
+		if err := p.publish(ch, "first", "k", body(i), channel.Publishing{}, []string{to}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// filled opens a channel on queues, with n messages in a, and arms.
+func (p *crashProcess) filled(queues map[string]channel.Table, n int, in ...string) (*channel.Channel, error) {
+	ch, err := p.open(queues)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.fill(ch, "a", n, in...); err != nil {
+		return nil, err
+	}
+	p.arm()
+	return ch, nil
+}
+
+// flushed waits until all answers have reached the store, and says whether they have.
+func (p *crashProcess) flushed(ch *channel.Channel) (bool, error) {
+	err := ch.Flush(p.ctx)
+	if unanswered(err) && p.ctx.Err() == nil {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// crashAckMultiple acks each third message, with the two before it.
+func crashAckMultiple(p *crashProcess) error {
+	ch, err := p.filled(map[string]channel.Table{"a": nil}, 9)
+	if err != nil {
+		return err
+	}
+	var open []string
+	return p.consume(ch, "a", 9, 4, func(d channel.Delivery) error {
+		if open = append(open, string(d.Body)); len(open) < 3 {
+			return nil
+		}
+		for _, body := range open {
+			p.facts.unknown(body, "a")
+		}
+		if err := d.Ack(true); err != nil {
+			return err
+		}
+		ok, err := p.flushed(ch)
+		if ok {
+			for _, body := range open {
+				p.facts.answered(body, "a")
+			}
+		}
+		open = nil
+		return err
+	})
+}
+
+// crashNackMultiple gives back three at once, then acks them.
+func crashNackMultiple(p *crashProcess) error {
+	ch, err := p.filled(map[string]channel.Table{"a": nil}, 3)
+	if err != nil {
+		return err
+	}
+	var open []string
+	return p.consume(ch, "a", 6, 3, func(d channel.Delivery) error {
+		if d.Redelivered {
+			return p.ack(d, "a")
+		}
+		if open = append(open, string(d.Body)); len(open) < 3 {
+			return nil
+		}
+		for _, body := range open {
+			p.facts.givenBack("a", body)
+		}
+		return d.Nack(true, true)
+	})
+}
+
+// crashDeliveryLimit gives messages back until they are dead-lettered.
+func crashDeliveryLimit(p *crashProcess) error {
+	queues := deadLetters()
+	queues["a"]["x-delivery-limit"] = int32(2)
+	ch, err := p.filled(queues, 2, "dead")
+	if err != nil {
+		return err
+	}
+	err = p.consume(ch, "a", 6, 2, func(d channel.Delivery) error { return p.giveBack(d, "a") })
+	return errors.Join(err, ch.Flush(p.ctx))
+}
+
+// crashGet takes messages one by one, from a with an ack, from b without.
+func crashGet(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(p.fill(ch, "a", 3), p.fill(ch, "b", 3)); err != nil {
+		return err
+	}
+	p.arm()
+	for range 3 {
+		d, ok, err := ch.Get(p.ctx, "a", false)
+		if err != nil {
+			return err
+		}
+		if ok {
+			p.facts.delivered("a", &d)
+			err = p.ack(d, "a")
+		}
+		if err != nil {
+			return err
+		}
+		p.facts.risk("b", 1) // the reply may be lost with the message
+		d, ok, err = ch.Get(p.ctx, "b", true)
+		if err != nil {
+			return err
+		}
+		if ok {
+			p.facts.delivered("b", &d)
+			p.facts.unknown(string(d.Body), "b")
+		}
+	}
+	return nil
+}
+
+// some consumes a few messages, acks the first, and leaves the others unanswered.
+func (p *crashProcess) some(ch *channel.Channel, queue, tag string, n int) error {
+	ds, err := ch.Consume(p.ctx, queue, channel.ConsumeOptions{Tag: tag})
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		select {
+		case d, ok := <-ds:
+			if !ok {
+				return errors.Join(p.ctx.Err(), ch.Err())
+			}
+			p.facts.delivered(queue, &d)
+			if i > 0 {
+				p.facts.givenBack(queue, string(d.Body)) // with its channel
+			} else if err := p.ack(d, queue); err != nil {
+				return err
+			}
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		}
+	}
+	return nil
+}
+
+func crashCancel(p *crashProcess) error {
+	ch, err := p.filled(map[string]channel.Table{"a": nil}, 6)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(ch.Qos(p.ctx, 3, 0, false), p.some(ch, "a", "c", 3)); err != nil {
+		return err
+	}
+	if err := ch.Cancel(p.ctx, "c"); err != nil {
+		return err
+	}
+	sleepFor(p.ctx, 2*p.unit)
+	return nil
+}
+
+// crashCloseChannel closes a channel with unacked messages; another one goes on.
+func crashCloseChannel(p *crashProcess) error {
+	ch, err := p.filled(map[string]channel.Table{"a": nil}, 6)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(ch.Qos(p.ctx, 3, 0, false), p.some(ch, "a", "c", 3), ch.Close(p.ctx)); err != nil {
+		return err
+	}
+	next, err := p.conn.Channel(p.ctx)
+	if err != nil {
+		return err
+	}
+	return p.consume(next, "a", 5, 2, func(d channel.Delivery) error { return p.ack(d, "a") })
+}
+
+// crashTakeOver has a second consumer of a single active one's queue take over when the first one's channel is closed.
+func crashTakeOver(p *crashProcess) error {
+	ch, err := p.filled(map[string]channel.Table{"a": {"x-single-active-consumer": true}}, 6)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(ch.Qos(p.ctx, 2, 0, false), p.some(ch, "a", "c", 2)); err != nil {
+		return err
+	}
+	next, err := p.conn.Channel(p.ctx)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- p.consume(next, "a", 5, 2, func(d channel.Delivery) error { return p.ack(d, "a") })
+	}()
+	sleepFor(p.ctx, p.unit)
+	return errors.Join(ch.Close(p.ctx), <-done)
+}
+
+// crashRejectPublish publishes more than the queue takes: what was acked is there.
+func crashRejectPublish(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": {"x-max-length": int32(2), "x-overflow": "reject-publish"}})
+	if err != nil {
+		return err
+	}
+	p.arm()
+	for i := range 4 {
+		p.facts.published(body(i), "a")
+		c, err := ch.PublishDeferred(p.ctx, "", "a", channel.Publishing{Body: []byte(body(i)), DeliveryMode: channel.Persistent})
+		if err != nil {
+			return err
+		}
+		acked, err := c.Wait(p.ctx)
+		if err != nil {
+			return err
+		}
+		if acked {
+			p.facts.confirmed(body(i), "a")
+		}
+	}
+	return nil
+}
+
+// crashTxPublish publishes each message to two queues in a transaction: it is in both or in none.
+func crashTxPublish(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	if ch, err = p.conn.Channel(p.ctx); err == nil {
+		err = ch.Tx(p.ctx)
+	}
+	if err != nil {
+		return err
+	}
+	p.arm()
+	for i := range 3 {
+		p.facts.whole(body(i), "a", "b")
+		for _, q := range []string{"a", "b"} {
+			if err := ch.Publish(p.ctx, "", q, channel.Publishing{Body: []byte(body(i)), DeliveryMode: channel.Persistent}); err != nil {
+				return err
+			}
+		}
+		if err := ch.TxCommit(p.ctx); err != nil {
+			return err
+		}
+		p.facts.confirmed(body(i), "a")
+		p.facts.confirmed(body(i), "b")
+	}
+	return nil
+}
+
+func crashPriorities(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": {"x-max-priority": int32(5)}})
+	if err != nil {
+		return err
+	}
+	p.arm()
+	for i := range 6 {
+		if err := p.publish(ch, "", "a", body(i), channel.Publishing{Priority: uint8(i % 3)}, []string{"a"}); err != nil {
+			return err
+		}
+	}
+	return p.consume(ch, "a", 3, 2, func(d channel.Delivery) error { return p.ack(d, "a") })
+}
+
+// crashExclusive publishes to a queue that goes with its owner, and to one that does not.
+func crashExclusive(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil})
+	if err != nil {
+		return err
+	}
+	if err := p.fanout(ch); err != nil {
+		return err
+	}
+	p.facts.comes(func(ctx context.Context, ch *channel.Channel) error {
+		q, err := ch.QueueDeclare(ctx, "mine", channel.QueueOptions{Exclusive: true})
+		if err == nil && q.Messages > 0 {
+			err = fmt.Errorf("the next owner finds %d messages in an exclusive queue", q.Messages)
+		}
+		return err
+	})
+	p.arm()
+	if _, err := ch.QueueDeclare(p.ctx, "mine", channel.QueueOptions{Exclusive: true}); err != nil {
+		return err
+	}
+	if err := ch.QueueBind(p.ctx, "mine", "", "all", nil); err != nil {
+		return err
+	}
+	for i := range 3 {
+		if err := p.publish(ch, "all", "", body(i), channel.Publishing{}, []string{"a"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crashAutoDelete has a queue that goes with its last consumer; nothing else does.
+func crashAutoDelete(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil})
+	if err != nil {
+		return err
+	}
+	if err := p.fanout(ch); err != nil {
+		return err
+	}
+	p.facts.comes(func(ctx context.Context, ch *channel.Channel) error {
+		_, err := ch.QueueDeclare(ctx, "passing", channel.QueueOptions{Durable: true, AutoDelete: true, Args: channel.Table{"x-max-length": int32(9)}})
+		return err // 406 as long as it is the old one, which had no such argument
+	})
+	p.arm()
+	if _, err := ch.QueueDeclare(p.ctx, "passing", channel.QueueOptions{Exclusive: true, AutoDelete: true}); err != nil {
+		return err
+	}
+	if err := ch.QueueBind(p.ctx, "passing", "", "all", nil); err != nil {
+		return err
+	}
+	for i := range 2 {
+		if err := p.publish(ch, "all", "", body(i), channel.Publishing{}, []string{"a"}); err != nil {
+			return err
+		}
+	}
+	err = p.consume(ch, "passing", 2, 2, func(d channel.Delivery) error { return p.ack(d, "passing") }) // and is cancelled
+	return errors.Join(err, p.publish(ch, "all", "", body(2), channel.Publishing{}, []string{"a"}))
+}
+
+// crashDeleteInUse deletes a queue while it is consumed. Its messages are gone; those beside it are not.
+func crashDeleteInUse(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	for i := range 6 {
+		if err := p.publish(ch, "", "a", body(i), channel.Publishing{}); err != nil {
+			return err
+		}
+	}
+	if err := p.publish(ch, "", "b", "<beside>", channel.Publishing{}, []string{"b"}); err != nil {
+		return err
+	}
+	p.arm()
+	if err := errors.Join(ch.Qos(p.ctx, 2, 0, false), p.some(ch, "a", "c", 2)); err != nil {
+		return err
+	}
+	if _, err := ch.QueueDelete(p.ctx, "a", channel.DeleteOptions{}); err != nil {
+		return err
+	}
+	for i := range 6 {
+		p.facts.answered(body(i), "a")
+	}
+	return p.publish(ch, "", "b", "<after>", channel.Publishing{}, []string{"b"})
+}
+
+// crashPurge purges a queue: what was ready is gone, what comes after it is there.
+func crashPurge(p *crashProcess) error {
+	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	if err != nil {
+		return err
+	}
+	if err := p.publish(ch, "", "b", "<beside>", channel.Publishing{}, []string{"b"}); err != nil {
+		return err
+	}
+	for i := range 4 {
+		if err := p.publish(ch, "", "a", body(i), channel.Publishing{}); err != nil {
+			return err
+		}
+	}
+	p.arm()
+	if _, err := ch.QueuePurge(p.ctx, "a"); err != nil {
+		return err
+	}
+	for i := range 4 {
+		p.facts.answered(body(i), "a")
+	}
+	return p.publish(ch, "", "a", "<new>", channel.Publishing{}, []string{"a"})
+}
