@@ -204,6 +204,11 @@ func (h *crashHeir) work(ctx context.Context) error {
 		if slices.Contains(h.s.Goes, q) {
 			continue
 		}
+		if !h.exists[q] && !h.seen.registry {
+			// Two that declare one queue, the first held up for longer than a lease: what such a registry does not give
+			// (internal/registry/doc.go).
+			continue
+		}
 		if !h.exists[q] {
 			if _, err := h.ch.QueueDeclare(ctx, q, channel.QueueOptions{Durable: true}); err != nil {
 				return err
@@ -277,7 +282,8 @@ func (h *crashHeir) verdict() error {
 		bad = append(bad, "lost: "+strings.Join(lost, "; "))
 	}
 	for _, p := range h.gone {
-		if n := h.found[crashCopy{p.in[0], p.body}]; n > 0 {
+		c := crashCopy{p.in[0], p.body}
+		if n := h.found[c]; n > h.seen.copies(c)-1 && n > 0 {
 			h.back++
 			bad = append(bad, fmt.Sprintf("%q came back to %s %d times after it was acked", p.body, p.in[0], n))
 		}

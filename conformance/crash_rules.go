@@ -40,6 +40,7 @@ var crashRules = []*crashRule{
 type crashSeen struct {
 	mu            sync.Mutex
 	marks, atomic bool
+	registry      bool
 	puts          map[crashCopy]map[virtual.ID]int // how often
 }
 
@@ -50,6 +51,7 @@ type crashCopy struct{ queue, body string }
 func (s *crashSeen) note(store virtual.Store) {
 	s.marks = virtual.TraitsOf(store).Marks
 	_, s.atomic = virtual.As[virtual.Atomic](store)
+	_, s.registry = virtual.As[virtual.Registry](store)
 }
 
 // watch notes what is put, unless it was told that nothing was.
@@ -104,4 +106,18 @@ func (s *crashSeen) judge(c crashCopy, redelivered, elsewhere bool) *crashRule {
 		}
 	}
 	return nil
+}
+
+// copies is how many there may be of a message in its queue, of which one acked is only one.
+func (s *crashSeen) copies(c crashCopy) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.marks && s.atomic || len(s.puts[c]) != 1 {
+		return 1
+	}
+	n := 1
+	for _, sent := range s.puts[c] {
+		n = sent
+	}
+	return n
 }

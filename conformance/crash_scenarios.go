@@ -192,19 +192,29 @@ func routes(ctx context.Context, ch *channel.Channel, exchange, key string) erro
 	}
 }
 
-// consume delivers messages to f, which answers them, until all of n are answered.
+// errGoOn says that a delivery does not count.
+var errGoOn = errors.New("go on")
+
+// consume delivers messages to f, which answers them, until n have been.
 func (p *crashProcess) consume(ch *channel.Channel, queue string, n, prefetch int, f func(d channel.Delivery) error) error {
+	return p.consumeIn(p.ctx, ch, queue, n, prefetch, f)
+}
+
+func (p *crashProcess) consumeIn(ctx context.Context, ch *channel.Channel, queue string, n, prefetch int, f func(d channel.Delivery) error) error {
 	if err := ch.Qos(p.ctx, prefetch, 0, false); err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(p.ctx)
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	for d, err := range ch.Deliveries(ctx, queue, channel.ConsumeOptions{}) {
 		if err != nil {
 			return err
 		}
 		p.facts.delivered(queue, &d)
-		if err := f(d); err != nil {
+		switch err := f(d); {
+		case errors.Is(err, errGoOn):
+			continue
+		case err != nil:
 			return err
 		}
 		if n--; n == 0 {
@@ -254,9 +264,9 @@ func crashRequeue(p *crashProcess) error {
 		return err
 	}
 	p.arm()
-	return p.consume(ch, "a", 8, 2, func(d channel.Delivery) error {
+	return p.consume(ch, "a", 4, 2, func(d channel.Delivery) error {
 		if !d.Redelivered {
-			return p.giveBack(d, "a")
+			return errors.Join(p.giveBack(d, "a"), errGoOn)
 		}
 		return p.ack(d, "a")
 	})

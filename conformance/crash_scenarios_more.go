@@ -202,18 +202,20 @@ func crashNackMultiple(p *crashProcess) error {
 	if err != nil {
 		return err
 	}
-	var open []string
-	return p.consume(ch, "a", 6, 3, func(d channel.Delivery) error {
-		if d.Redelivered {
-			return p.ack(d, "a")
+	fresh, acked := 0, 0
+	return p.consume(ch, "a", 3, 3, func(d channel.Delivery) (err error) {
+		if d.Redelivered { // one that comes so for the first time had been lost on its way
+			acked++
+			err = p.ack(d, "a")
+		} else {
+			fresh++
+			p.facts.givenBack("a", string(d.Body))
+			err = errGoOn
 		}
-		if open = append(open, string(d.Body)); len(open) < 3 {
-			return nil
+		if fresh > 0 && fresh+acked == 3 {
+			err = errors.Join(err, ch.Nack(0, true, true)) // all that are unacked
 		}
-		for _, body := range open {
-			p.facts.givenBack("a", body)
-		}
-		return d.Nack(true, true)
+		return err
 	})
 }
 
@@ -225,8 +227,21 @@ func crashDeliveryLimit(p *crashProcess) error {
 	if err != nil {
 		return err
 	}
-	err = p.consume(ch, "a", 6, 2, func(d channel.Delivery) error { return p.giveBack(d, "a") })
-	return errors.Join(err, ch.Flush(p.ctx))
+	dead, err := p.conn.Channel(p.ctx)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	ctx, stop := context.WithCancel(p.ctx)
+	go func() {
+		done <- p.consumeIn(ctx, ch, "a", 1000, 2, func(d channel.Delivery) error { return p.giveBack(d, "a") })
+	}()
+	err = p.consume(dead, "dead", 2, 2, func(d channel.Delivery) error { return p.ack(d, "dead") })
+	stop()
+	if failed := <-done; p.ctx.Err() == nil && !errors.Is(failed, context.Canceled) {
+		err = errors.Join(err, failed)
+	}
+	return err
 }
 
 // crashGet takes messages one by one, from a with an ack, from b without.
@@ -449,8 +464,8 @@ func crashAutoDelete(p *crashProcess) error {
 		return err
 	}
 	p.facts.comes(func(ctx context.Context, ch *channel.Channel) error {
-		_, err := ch.QueueDeclare(ctx, "passing", channel.QueueOptions{Durable: true, AutoDelete: true, Args: channel.Table{"x-max-length": int32(9)}})
-		return err // 406 as long as it is the old one, which had no such argument
+		_, err := ch.QueueDeclare(ctx, "passing", channel.QueueOptions{Durable: true})
+		return err // 405 as long as it is the old one
 	})
 	p.arm()
 	if _, err := ch.QueueDeclare(p.ctx, "passing", channel.QueueOptions{Exclusive: true, AutoDelete: true}); err != nil {

@@ -20,7 +20,7 @@ func TestStoreLosesNothingWhereverAProcessIsStopped(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 16, Every: 9})
+	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 16, Every: 30})
 }
 
 func BenchmarkStore(b *testing.B) { conformance.BenchmarkStore(b, conformance.StoreConfig{Open: open}) }
