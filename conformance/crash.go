@@ -33,8 +33,8 @@ type CrashConfig struct {
 	// Parallel is how many crash points are tried at a time in real time; 0 is 8. They wait more than they work, so more than
 	// there are processors is right, and too many where rows fail that pass alone.
 	Parallel int
-	// Every tries one in so many of all crash points, chosen by chance but always the same ones, to save time; 0 is all. In
-	// real time the race detector makes it five times as many.
+	// Every tries one in so many of all crash points, chosen by chance but always the same ones, to save time; 0 is all. With
+	// the race detector it is five times as many.
 	Every int
 	// Run selects the scenarios whose name begins with it; empty is all.
 	Run string
@@ -182,8 +182,8 @@ func (c *CrashConfig) scenario(t *testing.T, s CrashScenario) (r crashResult) {
 	return r
 }
 
-// points are all crash points of a scenario whose calls have so many items, or some of them.
-func (c *CrashConfig) points(s CrashScenario, items []int) (points []crashPoint) {
+// allPoints are all crash points of a scenario whose calls have so many items.
+func allPoints(items []int) (points []crashPoint) {
 	for i := range items {
 		for mode := crashMode(0); mode < crashModes; mode++ {
 			if mode != crashInPart || items[i] > 1 {
@@ -191,8 +191,14 @@ func (c *CrashConfig) points(s CrashScenario, items []int) (points []crashPoint)
 			}
 		}
 	}
+	return points
+}
+
+// points are those that are tried.
+func (c *CrashConfig) points(s CrashScenario, items []int) []crashPoint {
+	points := allPoints(items)
 	every := max(1, c.Every)
-	if raceEnabled && !c.Virtual {
+	if raceEnabled {
 		every *= 5
 	}
 	if every > 1 {

@@ -73,23 +73,23 @@ func TestEveryModeCatchesWhatNoOtherDoes(t *testing.T) {
 		scenario      string
 		dress, engine func(virtual.Store) virtual.Store
 		says          string
-		modes         []crashMode
+		modes         []crashMode // nil: some
 	}{
 		"a Put of several is no step":     {"transaction of publishes", virtual.Only, func(s virtual.Store) virtual.Store { return oneStep{s} }, "half done", all[1:2]},
 		"a registry without conditions":   {"declare, bind", unconditional, nil, "heir", all[2:3]},
 		"marks that are not kept":         {"publish", forgetful, nil, "twice", all[4:]},
-		"redelivered that is never said":  {"consume and ack", func(s virtual.Store) virtual.Store { return onceOnly{virtual.Only(s)} }, nil, "did not say so", []crashMode{crashBefore, crashLate, crashAfter}},
-		"nothing, for a comparison":       {"transaction of publishes", virtual.Only, nil, "", nil},
-		"nothing, for another comparison": {"declare, bind", func(s virtual.Store) virtual.Store { return s }, nil, "", nil},
+		"redelivered that is never said":  {"consume and ack", func(s virtual.Store) virtual.Store { return onceOnly{virtual.Only(s)} }, nil, "did not say so", nil},
+		"nothing, for a comparison":       {"transaction of publishes", virtual.Only, nil, "", all[:0]},
+		"nothing, for another comparison": {"declare, bind", func(s virtual.Store) virtual.Store { return s }, nil, "", all[:0]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := CrashConfig{Open: inMemory(c.dress), Virtual: true, Name: name, engine: c.engine}
 			modes, err := caught(t, &cfg, c.scenario)
-			if !slices.Equal(modes, c.modes) {
+			if c.modes == nil && len(modes) == 0 || c.modes != nil && !slices.Equal(modes, c.modes) {
 				t.Errorf("caught by %v (%v), want %v", modes, err, c.modes)
 			}
 			if err != nil && (!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "came back")) {
-				t.Errorf("it says %v, want %q", err, c.says)
+				t.Errorf("it says %v, want %q and no more", err, c.says)
 			}
 			t.Log(modes, err)
 		})
