@@ -10,4 +10,4 @@ require (
 	go.yaml.in/yaml/v3 v3.0.6
 )
 
-require github.com/anishathalye/porcupine v1.3.1 // indirect
+require github.com/anishathalye/porcupine v1.3.1
