@@ -14,6 +14,8 @@ func FuzzRedact(f *testing.F) {
 	f.Add("", "u", "[", "]", "[::1")
 	f.Add("no scheme:", "a:b", "@", "@", "h@h")
 	f.Add("x", "\x00", " ", ":", "://y")
+	f.Add("x", "u", "", "", "%zz;&\x7f")
+	f.Add("x", "u", "", "", "h/?a=%zz")
 	f.Fuzz(func(t *testing.T, scheme, user, before, after, rest string) {
 		const secret = "hunter2secret"
 		if strings.ContainsAny(scheme+user+before+after, "/?#") || strings.Contains(strings.ToLower(scheme+user+before+after+rest), secret) {

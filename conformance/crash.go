@@ -83,8 +83,11 @@ func RunCrashes(t *testing.T, c CrashConfig) {
 			fmt.Printf("crashes on %s: %-34s %3d calls, %v\n", c.Name, s.Name, r.calls, &r)
 			total.add(&r)
 			scenarios++
-			if r.err != nil {
+			switch {
+			case r.err != nil:
 				t.Fatal(r.err)
+			case r.crashes == [crashModes]int{}:
+				t.Fatal("nothing has crashed: the scenario makes no call of the store")
 			}
 		})
 	fmt.Printf("crashes on %s: %d scenarios, %v\n", c.Name, scenarios, &total)

@@ -382,11 +382,11 @@ func crashRejectPublish(p *crashProcess) error {
 
 // crashTxPublish publishes each message to two queues in a transaction: it is in both or in none.
 func crashTxPublish(p *crashProcess) error {
-	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
-	if err != nil {
+	if _, err := p.open(map[string]channel.Table{"a": nil, "b": nil}); err != nil {
 		return err
 	}
-	if ch, err = p.conn.Channel(p.ctx); err == nil {
+	ch, err := p.conn.Channel(p.ctx)
+	if err == nil {
 		err = ch.Tx(p.ctx)
 	}
 	if err != nil {
