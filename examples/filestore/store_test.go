@@ -23,4 +23,8 @@ func TestStoreLosesNothingWhereverAProcessIsStopped(t *testing.T) {
 	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 16, Every: 30})
 }
 
+func TestStoreIsLinearizable(t *testing.T) {
+	conformance.RunHistories(t, conformance.HistoryConfig{Name: "files", Open: open, Histories: 20})
+}
+
 func BenchmarkStore(b *testing.B) { conformance.BenchmarkStore(b, conformance.StoreConfig{Open: open}) }
