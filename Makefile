@@ -6,6 +6,7 @@ BENCH         ?= .
 BENCHTIME     ?= 1s
 COUNT         ?= 1
 NIGHTLY_COUNT ?= 10
+STRESS        ?= 5m
 PKG           ?= ./...
 RABBITMQ      := scripts/servers start rabbitmq
 
@@ -18,7 +19,7 @@ help: ## show this help
 	@echo
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo
-	@echo 'variables: PKG=./... FUZZTIME=20s BENCH=. BENCHTIME=1s COUNT=1 NIGHTLY_COUNT=10'
+	@echo 'variables: PKG=./... FUZZTIME=20s BENCH=. BENCHTIME=1s COUNT=1 NIGHTLY_COUNT=10 STRESS=5m'
 	@echo 'REQUIRE_SERVERS=1 makes "test" fail when a server that must start does not'
 
 .PHONY: test
@@ -72,6 +73,14 @@ conformance: ## the channel suite on memory, both rigs, and on RabbitMQ if it ca
 	$(GO) run ./cmd/dashi conformance memory:// --rig two
 	@if url=$$($(RABBITMQ) | tail -n 1) && [ -n "$$url" ]; then \
 		set -x; $(GO) run ./cmd/dashi conformance "$$url"; fi
+
+.PHONY: proof
+proof: ## run every proof and print what each has tried (docs/proof.md)
+	@scripts/proof
+
+.PHONY: stress
+stress: ## closing under load, faults and contention with the race detector, for STRESS (5m)
+	@STRESS=$(STRESS) scripts/stress
 
 .PHONY: servers
 servers: ## start all real servers and print their URLs

@@ -9,3 +9,5 @@ require (
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v3 v3.0.6
 )
+
+require github.com/anishathalye/porcupine v1.3.1

@@ -62,13 +62,13 @@ func Dial(ctx context.Context, rawURL string, cfg Config) (*Connection, error) {
 // Scheme returns the scheme of a URL, or an error that shows no password.
 func Scheme(rawURL string) (string, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
-	if !ok || scheme == "" {
+	if !ok || !isScheme(scheme) {
 		return "", fmt.Errorf("%q is not a URL: no scheme before ://", Redact(rawURL))
 	}
 	if _, err := url.Parse(rawURL); err != nil {
 		// The parser's message may quote the user part, so only its reason is kept.
 		why := "malformed"
-		if e, ok := err.(*url.Error); ok && !strings.Contains(e.Err.Error(), "userinfo") && !strings.Contains(rest, "@") {
+		if e, ok := err.(*url.Error); ok && !strings.Contains(e.Err.Error(), "userinfo") && !strings.Contains(rest, "@") && !strings.Contains(rest, "?") {
 			why = e.Err.Error()
 		}
 		return "", fmt.Errorf("%q is not a valid URL: %s", Redact(rawURL), why)
@@ -79,9 +79,10 @@ func Scheme(rawURL string) (string, error) {
 // Redact returns the URL with everything that may be a password replaced by "xxxxx". It works on malformed URLs too.
 func Redact(rawURL string) string {
 	if u, err := url.Parse(rawURL); err == nil && u.Opaque == "" {
-		if q := u.Query(); len(q) > 0 {
+		if u.RawQuery != "" {
+			q := u.Query() // what is malformed in it is left out
 			for k := range q {
-				if l := strings.ToLower(k); strings.Contains(l, "pass") || strings.Contains(l, "secret") || strings.Contains(l, "token") {
+				if secret(k) {
 					q.Set(k, "xxxxx")
 				}
 			}
@@ -94,10 +95,13 @@ func Redact(rawURL string) string {
 		return s
 	}
 	scheme, rest, ok := strings.Cut(rawURL, "://")
-	if !ok {
+	if !ok || !isScheme(scheme) {
 		scheme, rest = "", rawURL
 	} else {
 		scheme += "://"
+	}
+	if i := strings.IndexByte(rest, '?'); i >= 0 && secret(rest[i:]) {
+		rest = rest[:i] + "?xxxxx"
 	}
 	// In a malformed URL the last @ ends whatever may hold a password, wherever it stands.
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
@@ -105,4 +109,21 @@ func Redact(rawURL string) string {
 		rest = user + ":xxxxx" + rest[i:]
 	}
 	return scheme + rest
+}
+
+// secret says whether a word of a query may be the name of a password.
+func secret(word string) bool {
+	word = strings.ToLower(word)
+	return strings.Contains(word, "pass") || strings.Contains(word, "secret") || strings.Contains(word, "token")
+}
+
+// isScheme says whether s can stand before the :// of a URL. What else stands there may be a part of a password.
+func isScheme(s string) bool {
+	for i, c := range []byte(s) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || (c < '0' || c > '9') && c != '+' && c != '-' && c != '.') {
+			return false
+		}
+	}
+	return s != ""
 }

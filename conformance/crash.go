@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -33,23 +33,28 @@ type CrashConfig struct {
 	// Parallel is how many crash points are tried at a time in real time; 0 is 8. They wait more than they work, so more than
 	// there are processors is right, and too many where rows fail that pass alone.
 	Parallel int
-	// Every tries each n-th call only, to save time; 0 is all. In real time the race detector makes it five times as many.
+	// Every tries one in so many of all crash points, chosen by chance but always the same ones, to save time; 0 is all. With
+	// the race detector it is five times as many.
 	Every int
 	// Run selects the scenarios whose name begins with it; empty is all.
 	Run string
 
-	slots chan struct{} // of what runs at a time
+	slots  chan struct{}                     // of what runs at a time
+	engine func(virtual.Store) virtual.Store // what stands between the engine and what stops it, in tests of this proof
 }
 
 // errCrashRefused is why a scenario does not apply: the store cannot do what it is about.
 var errCrashRefused = errors.New("refused")
 
-// RunCrashes stops a process at every call of its store, one after the other, in each of the CrashScenarios: once so that
-// the call has no effect, once so that only its reply is lost. Nothing of the process is heard of again. Then a second
-// process takes over, and everything that the first had been told must be true: what was confirmed is there, what was
-// acked does not come back, what was declared exists. One subtest for each scenario; the counts are printed. What is
-// killed is the engine with its store's handle: what the operating system does to a process that is killed (files half
-// written, locks) is for a test of the store's own, with processes.
+// RunCrashes stops a process at every call of its store, one after the other, in each of the CrashScenarios, and in each of
+// these ways: before the call; in the middle of it, where it is about several items one by one; with the call still on its way,
+// so that it has its effect only when others have gone on, every other time after all leases have ended; after its
+// effect. And once the process goes on, and only the reply of that call is lost; then it dies at the end of the scenario.
+// Nothing of the process is heard of again. A second process takes over, and everything that the first had been told must
+// be true: what was confirmed is there, what was acked does not come back, what was declared exists. What comes twice must be
+// allowed to (see crashRules). One subtest for each scenario; the counts are printed. What is killed is the engine with
+// its store's handle: what the operating system does to a process that is killed (files half written, locks) is for a
+// test of the store's own, with processes.
 func RunCrashes(t *testing.T, c CrashConfig) {
 	t.Helper()
 	var all []CrashScenario
@@ -66,45 +71,92 @@ func RunCrashes(t *testing.T, c CrashConfig) {
 	if c.Virtual {
 		c.slots, atOnce = make(chan struct{}, 1), 1
 	}
-	total, scenarios := 0, 0
+	var total crashResult
+	scenarios := 0
 	several(t, atOnce, all, func(s CrashScenario) string { return s.Name }, func(_ context.Context, s CrashScenario) crashResult { return c.scenario(t, s) },
 		func(t *testing.T, s CrashScenario, result func(context.Context) crashResult) {
 			r := result(t.Context())
-			switch {
-			case errors.Is(r.err, errCrashRefused):
-				fmt.Printf("crashes on %s: %-31s %v\n", c.Name, s.Name, r.err)
+			if errors.Is(r.err, errCrashRefused) {
+				fmt.Printf("crashes on %s: %-34s %v\n", c.Name, s.Name, r.err)
 				t.Skip(r.err)
+			}
+			fmt.Printf("crashes on %s: %-34s %3d calls, %v\n", c.Name, s.Name, r.calls, &r)
+			total.add(&r)
+			scenarios++
+			switch {
 			case r.err != nil:
 				t.Fatal(r.err)
+			case r.crashes == [crashModes]int{}:
+				t.Fatal("nothing has crashed: the scenario makes no call of the store")
 			}
-			total, scenarios = total+r.crashes, scenarios+1
-			fmt.Printf("crashes on %s: %-31s %3d store calls, %3d crashes before and after them, 0 lost\n", c.Name, s.Name, r.calls, r.crashes)
 		})
-	if !t.Failed() {
-		fmt.Printf("crashes on %s: %d scenarios, %d crashes, 0 lost\n", c.Name, scenarios, total)
-	}
+	fmt.Printf("crashes on %s: %d scenarios, %v\n", c.Name, scenarios, &total)
 }
 
 // crashResult is what became of a scenario.
 type crashResult struct {
-	calls, crashes int
-	err            error
+	calls   int                // of the scenario when nothing happens
+	crashes [crashModes]int    // that happened, by mode
+	lost    int                // messages and declarations
+	back    int                // messages that came back after they were acked
+	wrong   int                // other things that may not be
+	twice   map[*crashRule]int // deliveries that were allowed to come again, by what allows them
+	err     error
+}
+
+func (r *crashResult) add(o *crashResult) {
+	for m, n := range o.crashes {
+		r.crashes[m] += n
+	}
+	r.lost, r.back, r.wrong = r.lost+o.lost, r.back+o.back, r.wrong+o.wrong
+	for rule, n := range o.twice {
+		if r.twice == nil {
+			r.twice = map[*crashRule]int{}
+		}
+		r.twice[rule] += n
+	}
+	r.err = errors.Join(r.err, o.err)
+}
+
+func (r *crashResult) String() string {
+	all := 0
+	var modes, rules []string
+	for m, n := range r.crashes {
+		if n > 0 {
+			all += n
+			modes = append(modes, fmt.Sprintf("%v %d", crashMode(m), n))
+		}
+	}
+	twice := 0
+	for _, rule := range crashRules {
+		if n := r.twice[rule]; n > 0 {
+			twice += n
+			rules = append(rules, fmt.Sprintf("%s %d", rule.name, n))
+		}
+	}
+	text := fmt.Sprintf("%d crashes (%s): lost %d, back %d, duplicates %d", all, strings.Join(modes, ", "), r.lost, r.back, twice)
+	if len(rules) > 0 {
+		text += " (" + strings.Join(rules, ", ") + ")"
+	}
+	if r.wrong > 0 {
+		text += fmt.Sprintf(", against the rules %d", r.wrong)
+	}
+	return text
 }
 
 // scenario runs a scenario whole, then stopped at each of its points, up to the first that loses something.
 func (c *CrashConfig) scenario(t *testing.T, s CrashScenario) (r crashResult) {
 	c.slots <- struct{}{}
-	r.calls, r.err = c.crash(t, s, crashPoint{})
+	whole := c.crash(t, s, crashPoint{})
 	<-c.slots
-	if r.err != nil {
-		r.err = fmt.Errorf("%s, without a crash: %w", s.Name, r.err)
-		return r
+	if whole.err != nil {
+		whole.err = fmt.Errorf("%s, without a crash: %w", s.Name, whole.err)
+		return whole.crashResult
 	}
-	points := c.points(r.calls)
-	r.crashes = len(points)
+	r.calls = len(whole.items)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, p := range points {
+	for _, p := range c.points(s, whole.items) {
 		c.slots <- struct{}{}
 		mu.Lock()
 		lost := r.err != nil
@@ -115,11 +167,13 @@ func (c *CrashConfig) scenario(t *testing.T, s CrashScenario) (r crashResult) {
 		}
 		try := func() {
 			defer func() { <-c.slots }()
-			if _, err := c.crash(t, s, p); err != nil {
-				mu.Lock()
-				r.err = errors.Join(r.err, fmt.Errorf("%s, stopped %v: %w", s.Name, p, err))
-				mu.Unlock()
+			one := c.crash(t, s, p)
+			if one.err != nil {
+				one.err = fmt.Errorf("%s, %v: %w", s.Name, p, one.err)
 			}
+			mu.Lock()
+			r.add(&one.crashResult)
+			mu.Unlock()
 		}
 		if c.Virtual {
 			try()
@@ -131,111 +185,49 @@ func (c *CrashConfig) scenario(t *testing.T, s CrashScenario) (r crashResult) {
 	return r
 }
 
-// crashPoint is a call, from 1 (0: none), before or after which a process is stopped.
-type crashPoint struct {
-	call  int
-	after bool
-}
-
-func (p crashPoint) String() string {
-	if p.after {
-		return fmt.Sprintf("after call %d", p.call)
-	}
-	return fmt.Sprintf("before call %d", p.call)
-}
-
-func (c *CrashConfig) points(calls int) (points []crashPoint) {
-	every := max(1, c.Every)
-	if raceEnabled && !c.Virtual {
-		every *= 5
-	}
-	for at := 1; at <= calls; at += every {
-		points = append(points, crashPoint{at, false}, crashPoint{at, true})
+// allPoints are all crash points of a scenario whose calls have so many items.
+func allPoints(items []int) (points []crashPoint) {
+	for i := range items {
+		for mode := crashMode(0); mode < crashModes; mode++ {
+			if mode != crashInPart || items[i] > 1 {
+				points = append(points, crashPoint{i + 1, mode})
+			}
+		}
 	}
 	return points
 }
 
-// crash runs a scenario, stopped at a point, and checks what is left. It returns how many calls the scenario made.
-func (c *CrashConfig) crash(t *testing.T, s CrashScenario, at crashPoint) (calls int, err error) {
+// points are those that are tried.
+func (c *CrashConfig) points(s CrashScenario, items []int) []crashPoint {
+	points := allPoints(items)
+	every := max(1, c.Every)
+	if raceEnabled {
+		every *= 5
+	}
+	if every > 1 {
+		r := rand.New(rand.NewPCG(uint64(len(s.Name)), uint64(every)))
+		r.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
+		points = points[:(len(points)+every-1)/every]
+	}
+	return points
+}
+
+// crashRun is what became of one run: what crashed and was found, and how many items each call had.
+type crashRun struct {
+	crashResult
+	items []int
+}
+
+// crash runs a scenario, stopped at a point, and checks what is left.
+func (c *CrashConfig) crash(t *testing.T, s CrashScenario, at crashPoint) (r crashRun) {
 	if !c.Virtual {
 		return c.crashIn(t.Context(), s, at)
 	}
-	synctest.Test(t, func(t *testing.T) { calls, err = c.crashIn(t.Context(), s, at) })
-	return calls, err
+	synctest.Test(t, func(t *testing.T) { r = c.crashIn(t.Context(), s, at) })
+	return r
 }
 
-// mortal stands between a process and its store, and ends the process at a call.
-type mortal struct {
-	at crashPoint // after: the call has its effect, and only the reply is lost
-
-	mu    sync.Mutex
-	armed bool
-	n     int
-	dead  bool
-	died  context.Context // ends with the process
-	kill  context.CancelFunc
-}
-
-func newMortal(ctx context.Context, at crashPoint) *mortal {
-	m := &mortal{at: at}
-	m.died, m.kill = context.WithCancel(ctx)
-	return m
-}
-
-// arm begins to count.
-func (m *mortal) arm() {
-	m.mu.Lock()
-	m.armed = true
-	m.mu.Unlock()
-}
-
-// end ends the process, if that has not happened, and returns how many calls it made.
-func (m *mortal) end() (calls int, early bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	early = m.dead
-	m.dead = true
-	m.kill()
-	return m.n, early
-}
-
-var errDead = errors.New("the process is dead")
-
-func (m *mortal) pass(ctx context.Context, _ virtual.Call, next func(context.Context) error) error {
-	m.mu.Lock()
-	if m.dead {
-		m.mu.Unlock()
-		return errDead
-	}
-	mine := false
-	if m.armed {
-		m.n++
-		mine = m.n == m.at.call
-	}
-	if mine {
-		m.dead = true
-	}
-	m.mu.Unlock()
-	if mine && !m.at.after {
-		m.kill()
-		return errDead
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	defer context.AfterFunc(m.died, stop)()
-	err := next(ctx)
-	if mine {
-		m.kill()
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.dead {
-		return errDead
-	}
-	return err
-}
-
-func (c *CrashConfig) crashIn(ctx context.Context, s CrashScenario, at crashPoint) (calls int, err error) {
+func (c *CrashConfig) crashIn(ctx context.Context, s CrashScenario, at crashPoint) (r crashRun) {
 	unit := c.Unit
 	switch {
 	case unit == 0 && c.Virtual:
@@ -249,16 +241,24 @@ func (c *CrashConfig) crashIn(ctx context.Context, s CrashScenario, at crashPoin
 	defer k.finish()
 	open, err := (&Config{Open: c.Open}).place(k)
 	if err != nil {
-		return 0, err
+		r.err = err
+		return r
 	}
-	process := func(intercept virtual.Interceptor) (*broker.Broker, *channel.Connection, error) {
+	seen := &crashSeen{}
+	process := func(m *mortal) (*broker.Broker, *channel.Connection, error) {
 		store, err := open()
 		if err != nil {
 			return nil, nil, fmt.Errorf("open store: %w", err)
 		}
 		k.Cleanup(func() { _ = virtual.Close(store) })
-		if intercept != nil {
-			store = virtual.Intercept(store, intercept)
+		seen.note(store)
+		store = virtual.Intercept(store, seen.watch)
+		if m != nil {
+			store = virtual.Intercept(store, m.pass)
+		}
+		if c.engine != nil {
+			store = c.engine(store)
+			seen.note(store)
 		}
 		b, err := broker.Open(ctx, store, broker.Options{Lease: 10 * unit, SessionTTL: 30 * unit, Barrier: unit})
 		if err != nil {
@@ -270,140 +270,48 @@ func (c *CrashConfig) crashIn(ctx context.Context, s CrashScenario, at crashPoin
 	ended, end := context.WithCancel(context.Background())
 	end()
 	m := newMortal(ctx, at)
-	first, conn, err := process(m.pass)
+	first, conn, err := process(m)
 	if err != nil {
-		return 0, err
+		r.err = err
+		return r
 	}
-	p := &crashProcess{ctx: m.died, conn: conn, unit: unit, facts: &crashFacts{}, arm: m.arm}
+	p := &crashProcess{ctx: m.died, conn: conn, unit: unit, facts: newCrashFacts(), arm: m.arm}
 	err = s.Run(p)
-	calls, early := m.end() // at the latest now
+	early := m.end() // at the latest now
 	_ = first.Close(ended)
-	if e, ok := errors.AsType[*channel.Error](err); ok && e.Code == channel.NotImplemented {
-		return 0, fmt.Errorf("%w: %s", errCrashRefused, e.Text)
+	r.items = m.items
+	if m.hit {
+		r.crashes[at.mode]++
 	}
-	if err != nil && !early {
-		return 0, err
+	e, told := errors.AsType[*channel.Error](err)
+	switch {
+	case told && e.Code == channel.NotImplemented:
+		r.err = fmt.Errorf("%w: %s", errCrashRefused, e.Text)
+		return r
+	case err != nil && !early && !(m.hit && unanswered(err)):
+		r.err = err
+		return r
 	}
 	second, conn, err := process(nil)
 	if err != nil {
-		return 0, err
+		r.err = err
+		return r
 	}
 	defer second.Close(ended)
-	if err := p.facts.hold(ctx, conn, s.Queues, unit); err != nil {
-		return calls, err
+	h := &crashHeir{crashFacts: p.facts, crashResult: &r.crashResult, s: s, seen: seen, conn: conn, unit: unit, owed: m.deliver}
+	if at.call%2 == 0 {
+		h.owedAfter = 12
 	}
-	return calls, second.Close(ctx)
+	if r.err = h.take(ctx); r.err == nil {
+		r.err = second.Close(ctx)
+	}
+	return r
 }
 
-// crashFacts are what a process was told before it died.
-type crashFacts struct {
-	mu       sync.Mutex
-	there    []placed // in one of these queues at least
-	gone     []placed // in none of these
-	declared []func(ctx context.Context, ch *channel.Channel) error
-}
-
-type placed struct {
-	body string
-	in   []string
-}
-
-// confirmed says that a message must be in one of these queues.
-func (f *crashFacts) confirmed(body string, in ...string) {
-	f.mu.Lock()
-	f.there = append(f.there, placed{body, in})
-	f.mu.Unlock()
-}
-
-// answered says that a message has left a queue for good.
-func (f *crashFacts) answered(body, queue string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.there = slices.DeleteFunc(f.there, func(p placed) bool { return p.body == body && slices.Contains(p.in, queue) })
-	f.gone = append(f.gone, placed{body, []string{queue}})
-}
-
-// unknown says that nothing is known of a message any more: its answer was under way.
-func (f *crashFacts) unknown(body, queue string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.there = slices.DeleteFunc(f.there, func(p placed) bool { return p.body == body && slices.Contains(p.in, queue) })
-}
-
-func (f *crashFacts) exists(check func(ctx context.Context, ch *channel.Channel) error) {
-	f.mu.Lock()
-	f.declared = append(f.declared, check)
-	f.mu.Unlock()
-}
-
-// hold checks the facts through another process, waiting for leases and sessions to end.
-func (f *crashFacts) hold(ctx context.Context, conn *channel.Connection, queues []string, unit time.Duration) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, check := range f.declared {
-		ch, err := conn.Channel(ctx)
-		if err != nil {
-			return err
-		}
-		if err := check(ctx, ch); err != nil {
-			return fmt.Errorf("what was declared: %w", err)
-		}
-	}
-	ch, err := conn.Channel(ctx)
-	if err != nil {
-		return err
-	}
-	found := map[string]map[string]int{} // by queue, by body
-	exists := map[string]bool{}
-	for _, q := range queues {
-		found[q] = map[string]int{}
-		probe, err := conn.Channel(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = probe.QueueDeclarePassive(ctx, q)
-		exists[q] = err == nil
-	}
-	drain := func() error {
-		for _, q := range queues {
-			for exists[q] {
-				d, ok, err := ch.Get(ctx, q, true)
-				if err != nil {
-					return err
-				}
-				if !ok {
-					break
-				}
-				found[q][string(d.Body)]++
-			}
-		}
-		return nil
-	}
-	missing := func() (lost []string) {
-		for _, p := range f.there {
-			if !slices.ContainsFunc(p.in, func(q string) bool { return found[q][p.body] > 0 }) {
-				lost = append(lost, fmt.Sprintf("%q in %s", p.body, strings.Join(p.in, " or ")))
-			}
-		}
-		return lost
-	}
-	// All leases of the dead have ended after ten units: what was acked is back by then, if ever it comes back. What is
-	// missing may have to wait for their sessions, too, and for a janitor.
-	for i := 0; i < 14 || i < 90 && missing() != nil; i++ {
-		if err := drain(); err != nil {
-			return err
-		}
-		sleepFor(ctx, unit)
-	}
-	if lost := missing(); lost != nil {
-		return fmt.Errorf("lost: %s", strings.Join(lost, "; "))
-	}
-	for _, p := range f.gone {
-		if n := found[p.in[0]][p.body]; n > 0 {
-			return fmt.Errorf("%q came back to %s %d times after it was acked", p.body, p.in[0], n)
-		}
-	}
-	return nil
+// unanswered says that a call was told that its effect is not known.
+func unanswered(err error) bool {
+	e, ok := errors.AsType[*channel.Error](err)
+	return ok && e.Code == channel.InternalError
 }
 
 func sleepFor(ctx context.Context, d time.Duration) {

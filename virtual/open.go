@@ -47,6 +47,9 @@ func Open(ctx context.Context, url string) (Store, error) {
 	openersMu.RLock()
 	o := openers[scheme]
 	openersMu.RUnlock()
+	if o == nil && strings.ContainsAny(scheme, ":@?") { // that may be a password
+		return nil, fmt.Errorf("open store: not a URL: no scheme before ://")
+	}
 	if o == nil {
 		return nil, fmt.Errorf("open store: no store for scheme %q (have %v; forgotten import?)", scheme, Registered())
 	}

@@ -20,7 +20,11 @@ func TestStoreLosesNothingWhereverAProcessIsStopped(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 12, Every: 9})
+	conformance.RunCrashes(t, conformance.CrashConfig{Name: "files", Open: open, Parallel: 12, Every: 30})
+}
+
+func TestStoreIsLinearizable(t *testing.T) {
+	conformance.RunHistories(t, conformance.HistoryConfig{Name: "files", Open: open, Histories: 20})
 }
 
 func BenchmarkStore(b *testing.B) { conformance.BenchmarkStore(b, conformance.StoreConfig{Open: open}) }

@@ -27,6 +27,7 @@ const (
 	compressFrom = 4 << 10
 	headerRoom   = 1 << 10 // left free in a message below the store's bound
 	maxState     = 1 << 30 // decoded
+	minRecord    = 9       // a flag, four numbers, four texts
 )
 
 // errDamaged is wrapped with the name of the queue.
@@ -52,14 +53,26 @@ func (c *codec) compress(b []byte) ([]byte, error) {
 
 func (c *codec) expand(b []byte) ([]byte, error) {
 	if c.dec == nil {
-		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxState), zstd.WithDecoderLowmem(true))
+		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxState), zstd.WithDecoderLowmem(true),
+			zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
 			return nil, err
 		}
 		c.dec = dec
 	}
-	return c.dec.DecodeAll(b, nil)
+	// What compress makes says how long it is. Whatever is longer than it says, or than can be meant, is not its work.
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return nil, err
+	}
+	if !h.HasFCS || h.FrameContentSize > uint64(maxExpanded(len(b))) {
+		return nil, fmt.Errorf("%d bytes that would expand to %d", len(b), h.FrameContentSize)
+	}
+	return c.dec.DecodeAll(b, make([]byte, 0, h.FrameContentSize))
 }
+
+// maxExpanded is how long a state can be of which n bytes are left when it is compressed.
+func maxExpanded(n int) int { return min(maxState, 1<<20+1024*n) }
 
 func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
@@ -181,7 +194,7 @@ func (c *codec) decode(q virtual.QueueRef, id virtual.ID, flags byte, b []byte) 
 	for range in.count(len(id)) {
 		s.ancestors = append(s.ancestors, virtual.ID([]byte(in.bytes(len(id)))))
 	}
-	all := make([]record, in.count(1))
+	all := make([]record, in.count(minRecord))
 	recs := make([]*record, len(all))
 	for i := range all {
 		in.record(&all[i])

@@ -384,7 +384,7 @@ func TestModelLosesNothingOverPausesOfAnyLength(t *testing.T) {
 	empty.msgs[0], empty.next = msg{}, 1
 	for name, from := range map[string]model{"a state": first(1, 1, 1), "nothing": empty, "pauses": first(0, 0, 2)} {
 		n, why := explore(from, mutant{}, lostOne, modelLimit)
-		t.Logf("from %s: %d states", name, n)
+		fmt.Printf("registry: model from %s: %d states, nothing lost: %t\n", name, n, why == "")
 		if why != "" || n > modelLimit {
 			t.Errorf("from %s: %s", name, why)
 		}
@@ -394,7 +394,7 @@ func TestModelLosesNothingOverPausesOfAnyLength(t *testing.T) {
 func TestModelLocksAreExactWithoutPauses(t *testing.T) {
 	for _, from := range []model{first(2, 1, 0), first(1, 2, 0), first(2, 2, 0)} {
 		n, why := explore(from, mutant{}, twoWinners, modelLimit)
-		t.Logf("%d crashes, %d losses: %d states", from.crashes, from.losses, n)
+		fmt.Printf("registry: model with %d crashes, %d lost replies: %d states, locks exact: %t\n", from.crashes, from.losses, n, why == "")
 		if why != "" || n > modelLimit {
 			t.Error(why)
 		}
@@ -435,5 +435,6 @@ func TestModelCatchesMutants(t *testing.T) {
 			continue
 		}
 		t.Logf("%s: caught after %d states: %s", mu.name, n, strings.ReplaceAll(why, "\n", "; "))
+		fmt.Printf("registry: mutant of the model, %s: caught after %d states\n", mu.name, n)
 	}
 }

@@ -43,7 +43,7 @@ func TestNothingDeclaredIsLost(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d steps, states have forked in %d of %d runs, first seed %d", total, forks, runs, seed)
+	fmt.Printf("registry: %d random steps, states have forked in %d of %d runs, lost: %t (first seed %d)\n", total, forks, runs, t.Failed(), seed)
 	if forks == 0 && !testing.Short() {
 		t.Error("no state has ever forked: the test does not reach what it is about")
 	}
@@ -64,7 +64,7 @@ func TestLocksAreExactOverCrashesAndLostReplies(t *testing.T) {
 			total += h.steps
 		})
 	}
-	t.Logf("%d steps, first seed %d", total, seed)
+	fmt.Printf("registry: %d random steps without pauses, locks exact: %t (first seed %d)\n", total, !t.Failed(), seed)
 }
 
 // wreck runs processes through faults, then looks at what is left without any.

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,9 +24,23 @@ type sight struct {
 	asked     atomic.Int64 // by b.now: when the newest answer was asked for
 	used      atomic.Int64 // when the view was last routed on
 	announced atomic.Bool  // the registry says that this process routes
-	mu        sync.Mutex   // one refresh at a time
+	one       onlyOne      // one refresh at a time
 	ahead     atomic.Bool  // one is under way in the background
 }
+
+// onlyOne is a lock that is held over calls of the store, so that who waits for it can give up.
+type onlyOne chan struct{}
+
+func (t onlyOne) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t onlyOne) give() { <-t }
 
 // look makes the view good to route on.
 func (b *Broker) look(ctx context.Context) error {
@@ -52,8 +65,10 @@ func (b *Broker) look(ctx context.Context) error {
 			return nil
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.one.take(ctx); err != nil {
+		return err
+	}
+	defer s.one.give()
 	if s.announced.Load() && s.asked.Load() > began-d {
 		return nil // somebody else asked meanwhile
 	}
@@ -85,8 +100,10 @@ func (b *Broker) retire() {
 	if b.guarded || !s.announced.Load() || b.now()-s.used.Load() < int64(max(b.o.SessionTTL/3, 2*b.o.Barrier)) {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s.one.take(b.ctx) != nil {
+		return
+	}
+	defer s.one.give()
 	s.announced.Store(false)
 	session := b.sessionName()
 	_, _ = b.registry.Update(b.ctx, session, []virtual.Change{{Key: keyRoutes + session, Op: virtual.Delete, If: virtual.Any}})

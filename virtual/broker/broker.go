@@ -82,8 +82,8 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 		store: store, traits: virtual.TraitsOf(store), top: newTopology(),
 		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
 		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1), delaying: make(chan struct{}, 1),
-		doubted: make(chan struct{}, 1),
-		clock:   time.Now(), getLimit: batchLimit,
+		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)},
+		clock: time.Now(), getLimit: batchLimit,
 	}
 	if b.traits.MaxBatch > 0 {
 		b.getLimit = min(batchLimit, b.traits.MaxBatch)

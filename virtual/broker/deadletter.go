@@ -205,7 +205,8 @@ func (b *Broker) guards(r virtual.Revision) []virtual.Revision {
 	return []virtual.Revision{r}
 }
 
-// deadID makes the same id for the same death, so that putting it twice is putting it once.
+// deadID makes the same id for the same death, so that putting it twice is putting it once, whoever does it and however
+// often the message has been taken for that.
 func deadID(d *death, to virtual.QueueRef) (id virtual.ID) {
 	h := sha256.New()
 	h.Write(d.taken.ID[:])
@@ -213,7 +214,6 @@ func deadID(d *death, to virtual.QueueRef) (id virtual.ID) {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s))))
 		h.Write([]byte(s))
 	}
-	h.Write(binary.BigEndian.AppendUint64(nil, uint64(d.taken.Attempt)))
 	copy(id[:], h.Sum(nil))
 	return id
 }

@@ -144,8 +144,13 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 	b.txProducer.Lock()
 	defer b.txProducer.Unlock()
 	b.txSequence++
+	route := true
 	for try := 0; ; {
-		r, settled := b.txRequest(tx, es, p, stale, gone)
+		if route {
+			b.routeTx(tx, p)
+			route = false // a request that is said again has the same messages
+		}
+		r, settled := b.txRequest(tx, es, stale, gone)
 		if len(r.Messages)+len(r.Settlements) == 0 {
 			return nil
 		}
@@ -158,6 +163,7 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 		}
 		if errors.Is(err, virtual.ErrGuard) {
 			if err = b.refresh(ctx); err == nil {
+				route = true
 				continue
 			}
 		}
@@ -181,13 +187,19 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 	}
 }
 
-// txRequest makes the request of a commit on the present view; settled has the index in es of each settlement.
-func (b *Broker) txRequest(tx *transaction, es []entry, p *port, stale map[int]bool, gone map[virtual.QueueRef]bool) (r virtual.ApplyRequest, settled []int) {
+// routeTx finds on the present view where the messages of a commit go.
+func (b *Broker) routeTx(tx *transaction, p *port) {
+	for i := range tx.publications {
+		if b.route(tx.publications[i], &p.result) != nil {
+			tx.publications[i].routed = false // its exchange was deleted since
+		}
+	}
+}
+
+// txRequest makes the request of a commit; settled has the index in es of each settlement.
+func (b *Broker) txRequest(tx *transaction, es []entry, stale map[int]bool, gone map[virtual.QueueRef]bool) (r virtual.ApplyRequest, settled []int) {
 	for i := range tx.publications {
 		pub := tx.publications[i]
-		if b.route(pub, &p.result) != nil {
-			pub.routed = false // its exchange was deleted since
-		}
 		for _, g := range append([]virtual.Revision{pub.guard}, pub.guards...) {
 			r.Guard = append(r.Guard, b.guards(g)...)
 		}
