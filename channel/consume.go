@@ -12,9 +12,9 @@ import (
 // defaultCredit bounds the deliveries that wait in this process for a consumer whose options say nothing.
 const defaultCredit = 256
 
-// chanBuffer is how many deliveries the chan of Consume holds: enough that reader and writer need not take turns, and no more,
+// chanBuffer is how many deliveries the chan of Consume holds: enough that reader and writer seldom take turns, and no more,
 // since each is of 288 bytes.
-const chanBuffer = 16
+const chanBuffer = 48
 
 // cancelTimeout bounds the cancel that ends an iterator whose own context has ended.
 const cancelTimeout = 10 * time.Second
@@ -316,16 +316,16 @@ func (c *consumer) grant() {
 	}
 }
 
-// hand takes the first of the held deliveries for the application; false when all were given back.
-func (c *consumer) hand() bool {
+// hand takes the first n of the held deliveries for the application; false when all were given back.
+func (c *consumer) hand(n int) bool {
 	c.mu.Lock()
 	if c.stopped {
 		c.mu.Unlock()
 		return false
 	}
-	c.held = c.held[1:]
+	c.held = c.held[n:]
 	c.mu.Unlock()
-	if c.taken++; c.taken >= c.step {
+	if c.taken += n; c.taken >= c.step {
 		c.grant()
 	}
 	return true
@@ -358,7 +358,7 @@ func (c *consumer) iterate(ctx context.Context, yield func(Delivery, error) bool
 				return contextErr(ctx, "basic.consume"), false
 			default:
 			}
-			if !c.hand() {
+			if !c.hand(1) {
 				<-c.ch.done
 				return c.ch.Err(), false
 			}
@@ -392,26 +392,30 @@ func (c *consumer) pump(ctx context.Context) error {
 		if len(batch) == 0 {
 			return cause
 		}
-		for i := range batch {
-			if !c.hand() {
+		for i := 0; i < len(batch); {
+			// What there is room for goes at once, since nobody else writes; else the next one waits.
+			room := cap(c.out) - len(c.out)
+			n := min(max(1, room), len(batch)-i)
+			if ctx.Err() != nil {
+				return contextErr(ctx, "basic.consume")
+			}
+			if !c.hand(n) {
 				<-c.ch.done
 				return c.ch.Err()
 			}
-			d := batch[i].delivery(c.ch, c.bodies)
-			select {
-			case <-done:
-				c.unhand(&batch[i])
-				return contextErr(ctx, "basic.consume")
-			default:
+			for ; room > 0 && n > 0; n-- {
+				c.out <- batch[i].delivery(c.ch, c.bodies)
+				i++
+			}
+			if n == 0 {
+				if c.isStopped() { // while they were written: nobody will see them
+					c.giveBackSent()
+				}
+				continue
 			}
 			select {
-			case c.out <- d: // much cheaper than the select below
-				continue
-			default:
-			}
-			select {
-			case c.out <- d:
-				continue
+			case c.out <- batch[i].delivery(c.ch, c.bodies):
+				i++
 			case <-c.quit:
 				c.unhand(&batch[i])
 				<-c.ch.done
@@ -446,21 +450,37 @@ func (c *consumer) giveBack() {
 	quit := c.quit
 	c.mu.Unlock()
 	c.signal()
+	c.giveBackTags(unseen)
 	if quit != nil {
 		close(quit)
-	drain:
-		for { // the chan's own buffer has not been seen either
-			select {
-			case d, ok := <-c.out:
-				if !ok {
-					break drain
-				}
-				unseen = append(unseen, d.DeliveryTag)
-			default:
-				break drain
-			}
-		}
+		c.giveBackSent()
 	}
+}
+
+func (c *consumer) isStopped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopped
+}
+
+// giveBackSent returns what is in the chan's own buffer, which the application has not seen either.
+func (c *consumer) giveBackSent() {
+	var unseen []uint64
+	for {
+		select {
+		case d, ok := <-c.out:
+			if ok {
+				unseen = append(unseen, d.DeliveryTag)
+				continue
+			}
+		default:
+		}
+		c.giveBackTags(unseen)
+		return
+	}
+}
+
+func (c *consumer) giveBackTags(unseen []uint64) {
 	if c.autoAck {
 		return
 	}
