@@ -41,7 +41,7 @@ lint: ## gofmt, go vet, staticcheck, go mod tidy: all must have nothing to say
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
-	cd tools && $(GO) mod tidy -diff
+	cd tools && $(GO) vet ./... && $(GO) test ./... && $(GO) mod tidy -diff
 
 .PHONY: fmt
 fmt: ## format with gofumpt, which gofmt accepts
@@ -97,3 +97,4 @@ servers-stop: ## stop the servers that were started
 nightly: ## as test, many times over, and every fuzz test for minutes
 	NIGHTLY=1 COUNT=$(NIGHTLY_COUNT) TIMEOUT=90m scripts/test
 	@scripts/fuzz 5m
+	cd interop && $(GO) vet ./... && $(GO) test ./...

@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
 )
 
@@ -33,51 +32,6 @@ func topicBench(b *testing.B, bindings int) *Topology {
 		bind(b, top, Binding{Source: "x", Destination: name, Key: topicPattern(i)})
 	}
 	return top
-}
-
-func BenchmarkTopic(b *testing.B) {
-	for _, bindings := range []int{1000, 100_000} {
-		top := topicBench(b, bindings)
-		keys := make([]string, bindings)
-		for i := range keys {
-			keys[i] = topicKey(i)
-		}
-		run := func(name string, keys []string) {
-			b.Run(fmt.Sprintf("bindings=%d/%s", bindings, name), func(b *testing.B) {
-				b.ReportAllocs()
-				var r Result
-				m := Message{}
-				i := 0
-				for b.Loop() {
-					m.Key = keys[i]
-					if i++; i == len(keys) {
-						i = 0
-					}
-					top.Route(&r, "x", &m)
-				}
-			})
-		}
-		run("hot", keys[:16])
-		// More keys than the cache has slots, each too far from its last time to be there still.
-		if bindings > 2*cacheSlots {
-			run("cold", keys)
-		}
-		b.Run(fmt.Sprintf("bindings=%d/match", bindings), func(b *testing.B) {
-			b.ReportAllocs()
-			var r Result
-			m := Message{}
-			x := top.Exchange("x")
-			i := 0
-			for b.Loop() {
-				m.Key = keys[i]
-				if i++; i == len(keys) {
-					i = 0
-				}
-				r.Queues, r.Exchanges = r.Queues[:0], r.Exchanges[:0]
-				top.walk(&r, x, &m)
-			}
-		})
-	}
 }
 
 func BenchmarkTopicManyHashes(b *testing.B) {
@@ -149,47 +103,4 @@ func BenchmarkTopicBindUnbind(b *testing.B) {
 		}
 		top.Unbind(extra)
 	}
-}
-
-// BenchmarkTopicMillion inserts and removes a million bindings and says what one takes, its key included.
-func BenchmarkTopicMillion(b *testing.B) {
-	const n = 1_000_000
-	heap := func() float64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return float64(m.HeapAlloc)
-	}
-	var insert, remove, bytes float64
-	for b.Loop() {
-		top := build(b, "topic x")
-		for i := range 1000 {
-			top.AddQueue(fmt.Sprint("q", i))
-		}
-		names := make([]string, 1000)
-		for i := range names {
-			names[i] = fmt.Sprint("q", i)
-		}
-		before := heap()
-		keys := make([]string, n)
-		for i := range keys {
-			keys[i] = topicPattern(i)
-		}
-		t0 := b.Elapsed()
-		for i, key := range keys {
-			if _, err := top.Bind(Binding{Source: "x", Destination: names[i%1000], Key: key}); err != nil {
-				b.Fatal(err)
-			}
-		}
-		insert += (b.Elapsed() - t0).Seconds()
-		bytes = (heap() - before - 16*n) / n // the slice of the keys is the benchmark's
-		t0 = b.Elapsed()
-		for i, key := range keys {
-			top.Unbind(Binding{Source: "x", Destination: names[i%1000], Key: key})
-		}
-		remove += (b.Elapsed() - t0).Seconds()
-	}
-	b.ReportMetric(float64(b.N)*n/insert, "binds/s")
-	b.ReportMetric(float64(b.N)*n/remove, "unbinds/s")
-	b.ReportMetric(bytes, "B/binding")
 }

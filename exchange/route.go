@@ -20,7 +20,7 @@ type Message struct {
 }
 
 // Result is what [Topology.Route] found, and its working memory: used again and again, it costs no allocation. The
-// zero value is ready. It is for one Route at a time, and the slices are valid until the next.
+// zero value is ready. It is for one Route at a time, and the slices, which must not be changed, are valid until the next.
 type Result struct {
 	// Queues has each queue that the message goes to once, in no particular order.
 	Queues []*Queue
@@ -31,6 +31,11 @@ type Result struct {
 
 	// Missing has the names of alternate exchanges that were needed and do not exist.
 	Missing []string
+
+	// Memory of our own: what the slices above show may be the cache's.
+	queues    []*Queue
+	exchanges []*Exchange
+	missing   []string
 
 	seen    bitset // nodes that are in Queues or Exchanges, while routing
 	scan    topicScan
@@ -80,9 +85,10 @@ func (r *Result) reachAll(list []*binding) bool {
 // was there already, or an exchange that then leads nowhere, counts as one
 // (https://www.rabbitmq.com/docs/ae, https://www.rabbitmq.com/docs/e2e).
 func (t *Topology) Route(r *Result, exchange string, m *Message) bool {
-	r.Queues, r.Exchanges, r.Missing = r.Queues[:0], r.Exchanges[:0], r.Missing[:0]
+	r.Queues, r.Exchanges, r.Missing = r.queues[:0], r.exchanges[:0], r.missing[:0]
 	if exchange == "" {
 		t.routeDefault(r, m)
+		r.keep()
 		return true
 	}
 	x := t.exchanges[exchange]
@@ -91,6 +97,7 @@ func (t *Topology) Route(r *Result, exchange string, m *Message) bool {
 	}
 	if len(m.CC) > 0 || !x.worthCaching() {
 		t.walk(r, x, m)
+		r.keep()
 		return true
 	}
 	slot := t.cache.slot(t.seed, x, m.Key)
@@ -98,11 +105,15 @@ func (t *Topology) Route(r *Result, exchange string, m *Message) bool {
 		return true
 	}
 	t.walk(r, x, m)
+	r.keep()
 	if !r.unkeyed {
 		t.cache.store(slot, t, m.Key, r)
 	}
 	return true
 }
+
+// keep has the memory used again that a route filled.
+func (r *Result) keep() { r.queues, r.exchanges, r.missing = r.Queues, r.Exchanges, r.Missing }
 
 // routeDefault routes over the default exchange, to which each queue is bound by its name (AMQP 0-9-1, section
 // 3.1.3.1). No queue is named "", which stands for the last one declared on a channel.

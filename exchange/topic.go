@@ -1,6 +1,9 @@
 package exchange
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // topicRouter is a topic exchange (AMQP 0-9-1, section 3.1.3.3): a trie of the patterns by words. The empty pattern,
 // which has no words, is its root.
@@ -11,78 +14,73 @@ type topicRouter struct {
 	free   []uint32 // numbers of those that are gone
 }
 
-// topicNode is a word of patterns that begin alike. Most nodes of a large trie are leaves, therefore what only
-// others need is in topicLevel.
+// topicNode stands for patterns that begin alike. Most nodes of a large trie are leaves of one binding, therefore what only
+// others need is apart.
 type topicNode struct {
-	word  string     // as a child by word; shares memory with the key of a binding
-	bound []*binding // whose patterns end here
+	end   topicEnd    // of a pattern, if one ends here
+	ends  *[]topicEnd // and the others
 	below *topicLevel
+}
+
+// topicEnd is a binding whose pattern ends at a node. A match reads its destination and not the binding.
+type topicEnd struct {
+	dst     *node
+	binding *binding
+}
+
+func (n *topicNode) bind(b *binding) {
+	e := topicEnd{b.dst, b}
+	switch {
+	case n.end.binding == nil:
+		b.pos = 0
+		n.end = e
+		return
+	case n.ends == nil:
+		n.ends = &[]topicEnd{e}
+	default:
+		*n.ends = append(*n.ends, e)
+	}
+	b.pos = uint32(len(*n.ends))
+}
+
+// unbind takes a binding off its node; the last one takes its place.
+func (n *topicNode) unbind(b *binding) {
+	if n.ends == nil {
+		n.end = topicEnd{}
+		return
+	}
+	list := *n.ends
+	last := list[len(list)-1]
+	list[len(list)-1] = topicEnd{}
+	list = list[:len(list)-1]
+	switch {
+	case len(list) == 0:
+		n.ends = nil
+	case cap(list) > 64 && len(list) < cap(list)/4: // give memory back
+		*n.ends = slices.Clone(list)
+	default:
+		*n.ends = list
+	}
+	if last.binding == b {
+		return
+	}
+	if b.pos == 0 {
+		n.end = last
+	} else {
+		(*n.ends)[b.pos-1] = last
+	}
+	last.binding.pos = b.pos
 }
 
 // topicLevel holds the children of a node.
 type topicLevel struct {
-	few  []*topicNode          // children by word, while they are few: a map of one costs 250 bytes
-	many map[string]*topicNode // and when they are not
-
+	words      topicEdges
 	star, hash *topicNode
 	hashNumber uint32 // dense number of hash, for the scan's bit set
+	count      uint32 // of words
 }
 
-const (
-	fewAtMost   = 8
-	manyAtLeast = 4 // lower than fewAtMost, so that one binding coming and going does not rebuild
-)
-
-func (l *topicLevel) find(word string) *topicNode {
-	if l.many != nil {
-		return l.many[word]
-	}
-	for _, n := range l.few {
-		if n.word == word {
-			return n
-		}
-	}
-	return nil
-}
-
-func (l *topicLevel) put(n *topicNode) {
-	switch {
-	case l.many != nil:
-		l.many[n.word] = n
-	case len(l.few) < fewAtMost:
-		l.few = append(l.few, n)
-	default:
-		l.many = make(map[string]*topicNode, 2*fewAtMost)
-		for _, f := range l.few {
-			l.many[f.word] = f
-		}
-		l.many[n.word] = n
-		l.few = nil
-	}
-}
-
-func (l *topicLevel) delete(n *topicNode) {
-	if l.many == nil {
-		for i, f := range l.few {
-			if f == n {
-				last := len(l.few) - 1
-				l.few[i], l.few[last] = l.few[last], nil
-				l.few = l.few[:last]
-				return
-			}
-		}
-		return
-	}
-	delete(l.many, n.word)
-	if len(l.many) < manyAtLeast {
-		for _, m := range l.many {
-			l.few = append(l.few, m)
-		}
-		l.many = nil
-	}
-}
-
-func (l *topicLevel) hasWords() bool { return len(l.few) > 0 || l.many != nil || l.star != nil }
+func (l *topicLevel) hasWords() bool { return l.count > 0 || l.star != nil }
 
 func (t *topicRouter) keyed() bool { return true }
 
@@ -93,7 +91,7 @@ func (t *topicRouter) add(b *binding) {
 		word, rest, more = strings.Cut(rest, ".")
 		n = t.child(n, word)
 	}
-	n.bound = push(n.bound, b)
+	n.bind(b)
 }
 
 // child returns the child of n for a word of a pattern, and makes it if need be.
@@ -120,29 +118,35 @@ func (t *topicRouter) child(n *topicNode, word string) *topicNode {
 		}
 		return l.hash
 	}
-	c := l.find(word)
+	w := wordOf(word)
+	c := l.words.find(&w)
 	if c == nil {
-		c = &topicNode{word: word}
-		l.put(c)
+		c = &topicNode{}
+		l.words = l.words.with(&w, c, int(l.count))
+		l.count++
 	}
 	return c
 }
 
 // remove takes the binding off its node, and then off the trie the nodes that nothing needs any more.
 func (t *topicRouter) remove(b *binding) {
-	var room [32]*topicNode
-	path := append(room[:0], &t.root)
+	type step struct {
+		node *topicNode
+		word string // that led to it
+	}
+	var room [32]step
+	path := append(room[:0], step{node: &t.root})
 	n := &t.root
 	for rest, more := b.key, b.key != ""; more; {
 		var word string
 		word, rest, more = strings.Cut(rest, ".")
 		n = t.child(n, word) // exists: b is on it
-		path = append(path, n)
+		path = append(path, step{n, word})
 	}
-	n.bound = drop(n.bound, b)
+	n.unbind(b)
 	for i := len(path) - 1; i > 0; i-- {
-		n, parent := path[i], path[i-1]
-		if len(n.bound) > 0 || n.below != nil {
+		n, parent := path[i].node, path[i-1].node
+		if n.end.binding != nil || n.below != nil {
 			return
 		}
 		l := parent.below
@@ -153,7 +157,9 @@ func (t *topicRouter) remove(b *binding) {
 			l.hash = nil
 			t.free = append(t.free, l.hashNumber)
 		default:
-			l.delete(n)
+			w := wordOf(path[i].word)
+			l.words = l.words.without(&w, n, int(l.count))
+			l.count--
 		}
 		if !l.hasWords() && l.hash == nil {
 			parent.below = nil
@@ -195,13 +201,14 @@ func (t *topicRouter) match(key string, r *Result) bool {
 	for rest, more := key, key != ""; more; {
 		var word string
 		word, rest, more = strings.Cut(rest, ".")
+		w := wordOf(word)
 		s.now, s.next = s.next, s.now[:0]
 		open := len(s.open) // those that this word opens don't take it
 		for _, n := range s.now {
-			s.step(n, word, !more, r)
+			s.step(n, &w, !more, r)
 		}
 		for _, n := range s.open[:open] {
-			s.step(n, word, !more, r)
+			s.step(n, &w, !more, r)
 		}
 		if len(s.next) == 0 && len(s.open) == 0 {
 			break
@@ -215,8 +222,8 @@ func (t *topicRouter) match(key string, r *Result) bool {
 }
 
 // step follows a word from a node that has children.
-func (s *topicScan) step(n *topicNode, word string, last bool, r *Result) {
-	if c := n.below.find(word); c != nil {
+func (s *topicScan) step(n *topicNode, w *topicWord, last bool, r *Result) {
+	if c := n.below.words.find(w); c != nil {
 		s.enter(c, last, r)
 	}
 	if c := n.below.star; c != nil {
@@ -226,8 +233,8 @@ func (s *topicScan) step(n *topicNode, word string, last bool, r *Result) {
 
 // enter adds a node to the set, and with it the "#" nodes below that need no further word.
 func (s *topicScan) enter(n *topicNode, last bool, r *Result) {
-	if last && r.reachAll(n.bound) {
-		s.selected = true
+	if last {
+		s.reach(n, r)
 	}
 	if n.below == nil {
 		return
@@ -242,11 +249,23 @@ func (s *topicScan) enter(n *topicNode, last bool, r *Result) {
 		s.seen.set(l.hashNumber)
 		s.numbers = append(s.numbers, l.hashNumber)
 		n = l.hash
-		if r.reachAll(n.bound) {
-			s.selected = true
-		}
+		s.reach(n, r)
 		if n.below != nil && n.below.hasWords() {
 			s.open = append(s.open, n)
+		}
+	}
+}
+
+// reach reaches the destinations of the patterns that end at a node.
+func (s *topicScan) reach(n *topicNode, r *Result) {
+	if n.end.dst == nil {
+		return
+	}
+	s.selected = true
+	r.reach(n.end.dst)
+	if n.ends != nil {
+		for i := range *n.ends {
+			r.reach((*n.ends)[i].dst)
 		}
 	}
 }

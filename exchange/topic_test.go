@@ -152,7 +152,7 @@ func TestTopicTrieIsEmptyAfterTheLastBinding(t *testing.T) {
 				t.Fatalf("lost %s", b.ID())
 			}
 		}
-		if router.root.below != nil || router.root.bound != nil {
+		if router.root.below != nil || router.root.end.binding != nil {
 			t.Fatal("nodes are left in the trie")
 		}
 		if len(router.free) != int(router.hashes) {

@@ -48,7 +48,7 @@ var figures = slicesOf(
 			{name: "… store of five methods", of: path("five/" + size)},
 			{name: "… bare channel", of: path("bare/" + size)},
 			{name: "… Watermill gochannel", of: value{"Peer/watermill-gochannel/" + size, "msgs/s"}},
-			{name: "… Go CDK mempubsub", of: value{"Peer/gocloud-mempubsub/" + size, "msgs/s"}},
+			{name: "… Go CDK mempubsub", of: value{"Peer/mempubsub/" + size, "msgs/s"}},
 			{name: "… RabbitMQ", of: value{"Peer/rabbitmq/" + size, "msgs/s"}},
 		}
 	}),
@@ -63,10 +63,53 @@ var figures = slicesOf(
 		{name: "… calls of the store", of: value{"Idle", "calls/s"}},
 		{name: "unacked message", of: value{"Unacked", "B/unacked"}, limit: 150, most: true},
 		{name: "first Get, a million waiting, of ten", of: value{"Backlog/waiting=1000000", "p50-ns"}, by: value{"Backlog/waiting=10", "p50-ns"}, limit: 1.25, most: true},
+		{name: "headers exchange, 10,000 bindings, all", of: value{"Headers/bindings=10000/match=all", "ns/op"}, limit: 20e3, most: true},
+		{name: "… any", of: value{"Headers/bindings=10000/match=any", "ns/op"}, limit: 20e3, most: true},
 		{name: "10,000 channels of 1,000 connections", of: value{"Channels", "msgs/s"}},
 		{name: "… each", of: value{"Channels", "B/channel"}},
 	},
+	eachTopics("nats", "1000"), eachTopics("nats", "100000"), eachTopics("nats", "1000000"),
+	eachTopics("amqp", "1000"), eachTopics("amqp", "100000"), eachTopics("amqp", "1000000"),
+	[]figure{
+		{name: "topics: a million inserted", of: binding("nats", "binds/s"), limit: 300e3},
+		{name: "… removed", of: binding("nats", "unbinds/s"), limit: 300e3},
+		{name: "… each", of: binding("nats", "B/binding"), limit: 400, most: true},
+		{name: "topics of mix amqp: a million inserted", of: binding("amqp", "binds/s"), limit: 300e3},
+		{name: "… removed", of: binding("amqp", "unbinds/s"), limit: 300e3},
+		{name: "… each", of: binding("amqp", "B/binding"), limit: 400, most: true},
+	},
 )
+
+func binding(mix, unit string) value {
+	return value{"TopicBind/mix=" + mix + "/bindings=1000000", unit}
+}
+
+// eachTopics are the figures of topic matching with so many bindings; others match only what NATS can express.
+func eachTopics(mix, bindings string) (figures []figure) {
+	match := func(keys, unit string) value {
+		return value{"TopicMatch/mix=" + mix + "/bindings=" + bindings + "/keys=" + keys, unit}
+	}
+	peer := func(keys, matcher string) value {
+		v := match(keys, "ns/op")
+		v.bench += "/matcher=" + matcher
+		return v
+	}
+	of := "topics of mix " + mix + ", " + bindings + " bindings, "
+	figures = []figure{
+		{name: of + "cold keys", of: match("cold", "ns/op")},
+		{name: "… a match found", of: match("cold", "ns/match")},
+		{name: "… allocations", of: match("cold", "allocs/op"), limit: 0.5, most: true},
+		{name: "… hot keys", of: match("hot", "ns/op")},
+	}
+	if mix == "nats" {
+		figures = append(figures,
+			figure{name: "… cold, of NATS's Sublist without cache", of: match("cold", "ns/op"), by: peer("cold", "nats-sublist"), limit: 1, most: true},
+			figure{name: "… cold, of NATS's gsl", of: match("cold", "ns/op"), by: peer("cold", "nats-gsl"), limit: 1, most: true},
+			figure{name: "… hot, of NATS's Sublist with its cache", of: match("hot", "ns/op"), by: peer("hot", "nats-sublist-cache"), limit: 2, most: true},
+		)
+	}
+	return figures
+}
 
 func slicesOf(parts ...[]figure) (all []figure) {
 	for _, p := range parts {
