@@ -222,13 +222,16 @@ func (b *Broker) Unacked(s Slot) []uint64 {
 func (b *Broker) Open(s Slot) bool { return b.channels[s] != nil && b.channels[s].closed == 0 }
 
 // Count is what can be counted of a queue.
-type Count struct{ Ready, Consumers int }
+type Count struct {
+	Ready, Consumers int
+	Exclusive        bool
+}
 
 // count notes what there is at the end of a step.
 func (b *Broker) count(s *Step) {
 	s.Counts = map[string]Count{}
 	for name, q := range b.queues {
-		s.Counts[name] = Count{len(q.ready), len(q.consumers)}
+		s.Counts[name] = Count{len(q.ready), len(q.consumers), q.exclusive}
 	}
 	s.Objects = [2]int{len(b.exchanges), len(b.bindings)}
 }

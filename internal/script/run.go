@@ -25,6 +25,8 @@ type Rig struct {
 	Rules model.Rules
 	// CrashTakes is how long the end of a process may be felt.
 	CrashTakes time.Duration
+	// Expected is what clients see elsewhere, step by step, where it is known: then each step waits for that, not for quiet.
+	Expected []*model.Step
 }
 
 func (r *Rig) process(conn int) int { return conn % r.Processes }
@@ -52,6 +54,8 @@ type runner struct {
 	states  []*model.Broker
 	look    *channel.Connection // for the counts
 	last    time.Time           // up to when the model is
+	done    int                 // how many steps were made
+	counter *channel.Channel    // of look, where counting needs one
 }
 
 // Run runs a script on a rig that is empty, and follows it with the model. The trace is what clients saw.
@@ -64,7 +68,10 @@ func Run(ctx context.Context, rig *Rig, s Script) (trace []*model.Step, err erro
 			var step *model.Step
 			var why string
 			step, more, why = r.step(ctx, at, &s[at])
-			trace = append(trace, step)
+			if trace = append(trace, step); why == "" && rig.Expected != nil {
+				why = rig.Expected[r.done].Diff(step)
+			}
+			r.done++
 			if why != "" {
 				return trace, &Failure{At: at, Op: s[at], Why: why, Trace: trace}
 			}
@@ -91,19 +98,15 @@ func (r *runner) step(ctx context.Context, at int, o *Op) (seen *model.Step, mor
 	if why != "" {
 		return seen, false, why
 	}
-	r.rig.Settle()
 	looks := op.Do != Sleep && op.Do != Crash
-	if looks {
-		if err := r.count(ctx, seen); err != nil {
-			return seen, false, err.Error()
-		}
-		r.rig.Settle()
+	var err error
+	if r.rig.Expected != nil {
+		err = r.await(ctx, seen, r.rig.Expected[r.done])
+	} else {
+		err = r.settle(ctx, seen, looks)
 	}
-	for slot, c := range r.clients {
-		h := &model.Heard{}
-		if c.tell(h); h.Closed != 0 || len(h.Deliveries)+len(h.Returns)+len(h.Confirms)+len(h.Cancelled) > 0 {
-			seen.Heard[slot] = h
-		}
+	if err != nil {
+		return seen, false, err.Error()
 	}
 	r.last = time.Now()
 	during, after := model.Span{From: from, To: r.last}, model.Span{From: r.last, To: r.last}
@@ -119,6 +122,32 @@ func (r *runner) step(ctx context.Context, at int, o *Op) (seen *model.Step, mor
 	})
 	r.states = states
 	return seen, false, why
+}
+
+// settle waits until nothing happens any more, and notes what was heard.
+func (r *runner) settle(ctx context.Context, seen *model.Step, looks bool) error {
+	r.rig.Settle()
+	if looks {
+		if err := r.count(ctx, seen); err != nil {
+			return err
+		}
+		r.rig.Settle()
+	}
+	r.listen(seen)
+	return nil
+}
+
+// listen adds to a step what was heard since the last time.
+func (r *runner) listen(seen *model.Step) {
+	for slot, c := range r.clients {
+		h := seen.Heard[slot]
+		if h == nil {
+			h = &model.Heard{}
+		}
+		if c.tell(h); h.Closed != 0 || len(h.Deliveries)+len(h.Returns)+len(h.Confirms)+len(h.Cancelled) > 0 {
+			seen.Heard[slot] = h
+		}
+	}
 }
 
 // applies reports whether an operation can be made: what needs a channel that was never opened, or a delivery where there
@@ -210,8 +239,9 @@ func (r *runner) count(ctx context.Context, seen *model.Step) (err error) {
 		}
 	}
 	inspector, ok := r.look.Transport().(channel.Inspector)
-	if !ok {
-		return nil
+	if !ok { // as far as it can be asked
+		_, expected := model.Predict(r.states[0], func(*model.Broker) {})
+		return r.countPassively(ctx, seen, expected)
 	}
 	t, err := inspector.Topology(ctx)
 	if err != nil {
@@ -219,7 +249,7 @@ func (r *runner) count(ctx context.Context, seen *model.Step) (err error) {
 	}
 	seen.Counts = map[string]model.Count{}
 	for _, q := range t.Queues {
-		seen.Counts[r.names.here(q.Name)] = model.Count{Ready: q.Ready, Consumers: q.Consumers}
+		seen.Counts[r.names.here(q.Name)] = model.Count{Ready: q.Ready, Consumers: q.Consumers, Exclusive: q.Exclusive}
 	}
 	seen.Objects = [2]int{len(t.Exchanges), len(t.Bindings)}
 	return nil
