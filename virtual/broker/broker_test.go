@@ -51,6 +51,23 @@ func declare(t *testing.T, ch *channel.Channel, name string, args channel.Table)
 	return q.Name
 }
 
+// A process that comes to a place sees the queues there before anything else of it is ready.
+func TestAProcessOpensWhereAQueueExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		place := memory.New()
+		_, first := process(t, place.Open(), broker.Options{})
+		declare(t, open(t, first), "q", channel.Table{"x-expires": int64(60_000)})
+		_, second := process(t, place.Open(), broker.Options{})
+		if _, err := open(t, second).QueueDeclarePassive(t.Context(), "q"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(70 * time.Second)
+		if _, err := open(t, second).QueueDeclarePassive(t.Context(), "q"); !errors.Is(err, channel.ErrNotFound) {
+			t.Errorf("after its time: %v", err)
+		}
+	})
+}
+
 func TestClosingUnderLoadInEveryOrderNeitherHangsNorLeaksNorRaces(t *testing.T) {
 	rounds := 1000
 	if testing.Short() {
