@@ -92,6 +92,7 @@ func TestAPumpWithPrioritiesAndASharedWindowComesToRest(t *testing.T) {
 				}()
 			}
 		}
+		synctest.Wait() // which never ends while anything turns
 		for range 3 {
 			for _, q := range queues {
 				if err := ch.Publish(t.Context(), "", q, channel.Publishing{}); err != nil {
@@ -99,7 +100,7 @@ func TestAPumpWithPrioritiesAndASharedWindowComesToRest(t *testing.T) {
 				}
 			}
 		}
-		synctest.Wait() // which never ends while anything turns
+		synctest.Wait()
 		if n := taken.Load(); n != 6 {
 			t.Errorf("%d deliveries, want 6", n)
 		}
