@@ -12,10 +12,17 @@ type Rules struct {
 	// Late is how long after its time something may happen that nobody waits for: an expiry with no consumer, the end of an
 	// unused queue, the release of a delayed message.
 	Late time.Duration
+	// Unused is how much later than its x-expires an unused queue may go, as a part of that time.
+	Unused float64
+	// Grace is how long messages are kept for a process that was killed and had said that it would take them.
+	Grace time.Duration
 	// Lease and Session bound how long after the death of a process its unacked messages and its consumers stay.
 	Lease, Session time.Duration
 	// TxRoutesLate says that a transaction's messages are routed at its commit, not when they are published.
 	TxRoutesLate bool
+	// TakesFirst says that a consumer that waits takes a message before the queue's limit is looked at in two cases where
+	// RabbitMQ looks at the limit first: when it comes back, and under reject-publish.
+	TakesFirst bool
 	// TxWhole says that a commit that fails does nothing, where RabbitMQ keeps what was not refused.
 	TxWhole bool
 	// Refuses reports whether the arguments of a queue are refused with 540, which then closes the channel alone.
@@ -35,12 +42,13 @@ type Broker struct {
 	queues    map[string]*queue
 	bindings  []binding
 	channels  map[Slot]*client
-	dead      []*client // channels of processes that were killed, until they are missed
+	dead      []*ghosts // what processes had that were killed, until they are missed
 	delayed   []held
 	serial    int
 	generated int // names of queues, amq.gen-1 and so on
 
-	run *run // the step under way
+	run     *run     // the step under way
+	letters []func() // dead letters of the step, on their way
 }
 
 type exchange struct {
@@ -65,8 +73,10 @@ type queue struct {
 	args                channel.Table
 	ready               []*entry // in the order in which they are to be taken
 	consumers           []*consumer
-	active              int  // id of the single active consumer, where there is one
-	used                Span // for x-expires
+	active              int        // id of the single active consumer, where there is one
+	used                Span       // for x-expires
+	ghost               bool       // a process was killed that may have said it would take messages: they are kept for it, a while
+	woken               *time.Time // when it would have been told of the first
 }
 
 // entry is a message in a queue.
@@ -113,8 +123,13 @@ type client struct {
 	confirming    bool
 	published     uint64
 	tx            *tx
-	leases        *Span // of a dead one: when its messages come back
-	sessions      *Span // and when its consumers end
+}
+
+// ghosts are what a process had that was killed.
+type ghosts struct {
+	conn             int // negative, and owner of its exclusive queues
+	channels         []*client
+	leases, sessions *Span // when its messages come back, and its consumers end; nil: they have
 }
 
 // unacked is a message that was handed over and not answered.
@@ -153,7 +168,7 @@ func New(r Rules, now time.Time) *Broker {
 // clone copies all that a step may change.
 func (b *Broker) clone() *Broker {
 	c := *b
-	c.run = nil
+	c.run, c.letters = nil, nil
 	c.exchanges = make(map[string]*exchange, len(b.exchanges))
 	for k, x := range b.exchanges {
 		y := *x
@@ -180,9 +195,17 @@ func (b *Broker) clone() *Broker {
 	for k, ch := range b.channels {
 		c.channels[k] = ch.clone()
 	}
-	c.dead = make([]*client, len(b.dead))
-	for i, ch := range b.dead {
-		c.dead[i] = ch.clone()
+	c.dead = nil
+	for _, d := range b.dead {
+		if d.leases == nil && d.sessions == nil {
+			continue
+		}
+		n := *d
+		n.channels = make([]*client, len(d.channels))
+		for i, ch := range d.channels {
+			n.channels[i] = ch.clone()
+		}
+		c.dead = append(c.dead, &n)
 	}
 	return &c
 }

@@ -85,7 +85,7 @@ func (b *Broker) call(ch *client, m channel.Method, r *Reply) int {
 		if !m.Requeue {
 			return channel.NotImplemented
 		}
-		b.requeue(b.answer(ch, channel.Settle{Multiple: true}))
+		b.requeue(b.answer(ch, channel.Settle{Multiple: true}), true)
 	case *channel.ConfirmSelect:
 		if ch.tx != nil {
 			return channel.PreconditionFailed
@@ -178,7 +178,7 @@ func (b *Broker) end(all []*client, code int) {
 func (b *Broker) giveBack(ch *client) {
 	us := ch.unacked
 	ch.unacked = nil
-	b.requeue(us)
+	b.requeue(us, true)
 }
 
 // dropConsumers ends consumers, and with its last an auto-delete queue.

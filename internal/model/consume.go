@@ -60,7 +60,9 @@ func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
 	if len(q.consumers) == 0 {
 		q.used = b.now
 	}
-	b.expireHead(q)
+	for b.clearHead(q); len(b.letters) > 0; b.clearHead(q) {
+		b.send(len(b.letters)) // one may come back here
+	}
 	if len(q.ready) == 0 {
 		return 0
 	}
@@ -142,7 +144,9 @@ func (b *Broker) hasRoom(q *queue, c *consumer) bool {
 
 // deliver hands out all that can be handed out.
 func (b *Broker) deliver() {
-	for b.deliverOne(b.names()) {
+	for more := true; more; {
+		b.send(len(b.letters))
+		more = b.deliverOne(b.names()) || len(b.letters) > 0
 	}
 }
 
@@ -156,7 +160,7 @@ func (b *Broker) deliverOne(queues []string) bool {
 		if q == nil || len(q.ready) == 0 || len(b.takers(q)) == 0 {
 			continue
 		}
-		b.expireHead(q)
+		b.clearHead(q)
 		if b.queues[name] != q || len(q.ready) == 0 {
 			continue
 		}

@@ -8,10 +8,23 @@ import (
 
 // bury is the end of a message in a queue by a rule: dropped, or sent on to the dead-letter exchange.
 func (b *Broker) bury(q *queue, e *entry, reason string) {
-	dlx, has := q.args["x-dead-letter-exchange"].(string)
-	if !has {
-		return
+	if dlx, has := q.args["x-dead-letter-exchange"].(string); has {
+		at := b.now
+		b.letters = append(b.letters, func() { b.deadLetter(q, e, dlx, reason, at) })
 	}
+}
+
+// send lets the first n dead letters arrive. They come after all that the same step does to other queues, and may come later
+// than what is published next.
+func (b *Broker) send(n int) {
+	for range n {
+		first := b.letters[0]
+		b.letters = b.letters[1:]
+		first()
+	}
+}
+
+func (b *Broker) deadLetter(q *queue, e *entry, dlx, reason string, at Span) {
 	old := e.m
 	m := &message{exchange: dlx, key: old.key, bcc: old.bcc, p: old.p}
 	m.p.Expiration = ""
@@ -25,7 +38,7 @@ func (b *Broker) bury(q *queue, e *entry, reason string) {
 		keys = append(keys, k)
 	}
 	death := channel.Table{
-		"count": int64(1), "reason": reason, "queue": q.name, "time": b.now, "exchange": old.exchange, "routing-keys": keys,
+		"count": int64(1), "reason": reason, "queue": q.name, "time": at, "exchange": old.exchange, "routing-keys": keys,
 	}
 	if old.p.Expiration != "" {
 		death["original-expiration"] = old.p.Expiration
@@ -80,10 +93,25 @@ func cycle(deaths []any, queue, reason string) bool {
 func (b *Broker) expireHead(q *queue) {
 	for len(q.ready) > 0 && q.ready[0].expires != nil {
 		t := q.ready[0].expires
-		if t.From.After(b.now.To) || t.To.After(b.now.From) && b.branch(2) == 0 {
+		if t.From.After(b.now.To) || t.To.After(b.now.From) && b.branch(2) == 0 || b.keeps(q) {
 			return
 		}
 		b.expire(q)
+	}
+}
+
+// clearHead is expireHead for who takes a message: one that came back from a killed process more often than its queue
+// allows is found out then.
+func (b *Broker) clearHead(q *queue) {
+	limit, has := number(q.args["x-delivery-limit"])
+	for {
+		b.expireHead(q)
+		if !has || len(q.ready) == 0 || q.ready[0].taken <= int(limit) {
+			return
+		}
+		e := q.ready[0]
+		q.ready = slices.Clone(q.ready[1:])
+		b.bury(q, e, "delivery_limit")
 	}
 }
 

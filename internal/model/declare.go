@@ -23,6 +23,8 @@ func (b *Broker) exchangeDeclare(m *channel.ExchangeDeclare) int {
 		return 0
 	case m.Type != channel.Delayed && !slices.Contains(kinds, m.Type):
 		return channel.CommandInvalid
+	case m.Type == channel.Delayed && !slices.Contains(kinds, (&exchange{kind: m.Type, args: m.Args}).routes()):
+		return channel.PreconditionFailed
 	case x != nil:
 		same := x.kind == m.Type && x.durable == m.Durable && x.autoDelete == m.AutoDelete && x.internal == m.Internal &&
 			x.args["alternate-exchange"] == m.Args["alternate-exchange"]
@@ -99,6 +101,10 @@ func (b *Broker) bind(d binding, unbind bool, owner int) int {
 		return channel.AccessRefused
 	}
 	q := b.queues[d.destination]
+	x := b.exchanges[d.source]
+	if !unbind && x == nil {
+		return channel.NotFound
+	}
 	if !d.toExchange && q.lockedFor(owner) {
 		return channel.ResourceLocked
 	}
@@ -109,8 +115,7 @@ func (b *Broker) bind(d binding, unbind bool, owner int) int {
 		b.unbind(same)
 		return 0
 	}
-	x := b.exchanges[d.source]
-	if x == nil || d.toExchange && b.exchanges[d.destination] == nil || !d.toExchange && q == nil {
+	if d.toExchange && b.exchanges[d.destination] == nil || !d.toExchange && q == nil {
 		return channel.NotFound
 	}
 	if x.routes() == channel.Headers && !goodMatch(d.args) {

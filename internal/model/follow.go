@@ -5,8 +5,11 @@ import (
 	"slices"
 )
 
-// MaxStates bounds how many states Follow keeps.
-const MaxStates = 512
+// Bounds of Follow: how many states it keeps, and how many ways of a step it goes. Beyond them a script fails as undecided.
+const (
+	maxStates = 512
+	maxTries  = 20000
+)
 
 // run is one step under way in one state.
 type run struct {
@@ -16,6 +19,9 @@ type run struct {
 	tags    map[Slot][]uint64 // given in this step
 	choices []int             // those to be taken again
 	widths  []int             // how many there were at each
+
+	visited map[string]bool // states in which other branches of this step asked before
+	fixed   int             // how many of the choices are taken again
 
 	declares bool // it is a declaration of a queue, whose 540 closes the channel alone
 }
@@ -41,6 +47,20 @@ func (b *Broker) branch(n int) int {
 		r.choices = append(r.choices, 0)
 	}
 	return r.choices[at]
+}
+
+// met leaves a branch that has come to a state in which another was before: what comes by itself can come in many orders
+// that end the same. It is asked where the step is about to branch.
+func (b *Broker) met() {
+	r := b.run
+	if len(r.widths) < r.fixed || r.seen == nil {
+		return
+	}
+	key := fmt.Sprint(b.fingerprint(), b.now, r.read)
+	if r.visited[key] {
+		panic(stray{"other ways lead there"})
+	}
+	r.visited[key] = true
 }
 
 // following returns the next delivery that a consumer was seen to get and the step has not explained yet; nil: there is none.
@@ -69,10 +89,15 @@ func (b *Broker) following(c *consumer) *Delivery {
 // does, why tells how the nearest differs.
 func Follow(states []*Broker, seen *Step, act func(b *Broker)) (next []*Broker, why string) {
 	known := map[string]bool{}
+	tries := 0
 	for _, s := range states {
 		var choices []int
+		visited := map[string]bool{}
 		for {
-			b, r := try(s, seen, choices, act)
+			if tries++; tries > maxTries {
+				return nil, fmt.Sprintf("undecided after %d ways", maxTries)
+			}
+			b, r := try(s, seen, choices, visited, act)
 			switch {
 			case b == nil:
 				why = better(why, r.why)
@@ -82,8 +107,8 @@ func Follow(states []*Broker, seen *Step, act func(b *Broker)) (next []*Broker, 
 					why = better(why, d)
 				} else if f := b.fingerprint(); !known[f] {
 					known[f] = true
-					if next = append(next, b); len(next) > MaxStates {
-						return nil, fmt.Sprintf("more than %d states explain it", MaxStates)
+					if next = append(next, b); len(next) > maxStates {
+						return nil, fmt.Sprintf("more than %d states explain it", maxStates)
 					}
 				}
 			}
@@ -100,12 +125,12 @@ func Follow(states []*Broker, seen *Step, act func(b *Broker)) (next []*Broker, 
 
 // Predict makes the step the model's own way, and returns what clients see.
 func Predict(b *Broker, act func(b *Broker)) (*Broker, *Step) {
-	next, r := try(b, nil, nil, act)
+	next, r := try(b, nil, nil, map[string]bool{}, act)
 	return next, r.run.step
 }
 
 func better(old, other string) string {
-	if old == "" || len(other) < len(old) {
+	if old == "" || other != "other ways lead there" && len(other) < len(old) {
 		return other
 	}
 	return old
@@ -117,9 +142,9 @@ type tried struct {
 }
 
 // try runs a step in a copy of a state, by the choices given and the first of the others; nil: it strayed from what was seen.
-func try(s *Broker, seen *Step, choices []int, act func(b *Broker)) (b *Broker, t tried) {
+func try(s *Broker, seen *Step, choices []int, visited map[string]bool, act func(b *Broker)) (b *Broker, t tried) {
 	b = s.clone()
-	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, choices: slices.Clone(choices)}
+	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
 	b.run = t.run
 	defer func() {
 		switch p := recover().(type) {

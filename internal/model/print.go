@@ -24,7 +24,7 @@ func (b *Broker) fingerprint() string {
 	for _, name := range slices.Sorted(maps.Keys(b.queues)) {
 		q := b.queues[name]
 		ids[q.id] = name
-		fmt.Fprintln(&w, q.name, q.durable, q.autoDelete, q.exclusive, q.owner, q.args, q.used)
+		fmt.Fprintln(&w, q.name, q.durable, q.autoDelete, q.exclusive, q.owner, q.args, q.used, q.ghost, q.woken)
 		for _, e := range q.ready {
 			entries(q.id, e)
 		}
@@ -32,10 +32,16 @@ func (b *Broker) fingerprint() string {
 			fmt.Fprintln(&w, c.slot, c.tag, c.id == q.active, c.dead)
 		}
 	}
-	all := slices.Concat(slices.Collect(maps.Values(b.channels)), b.dead)
+	all := slices.Collect(maps.Values(b.channels))
+	for _, d := range b.dead {
+		fmt.Fprintln(&w, d.leases, d.sessions)
+		if d.leases != nil {
+			all = append(all, d.channels...)
+		}
+	}
 	slices.SortStableFunc(all, func(x, y *client) int { return strings.Compare(x.slot.String(), y.slot.String()) })
 	for _, ch := range all {
-		fmt.Fprintln(&w, ch.slot, ch.closed, ch.tag, ch.prefetch, ch.all, ch.lastQueue, ch.confirming, ch.published, ch.tx, ch.leases, ch.sessions)
+		fmt.Fprintln(&w, ch.slot, ch.closed, ch.tag, ch.prefetch, ch.all, ch.lastQueue, ch.confirming, ch.published, ch.tx)
 		for _, u := range ch.unacked {
 			entries(u.id, u.e, u.tag, u.queue, ids[u.id], u.answered)
 		}

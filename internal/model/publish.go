@@ -9,14 +9,20 @@ import (
 	"github.com/dashi-mq/dashi/channel"
 )
 
-// Publish is basic.publish.
-func (b *Broker) Publish(s Slot, p *channel.Publish) {
+// Publish is basic.publish, several times in a row.
+func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 	ch := b.enter(s)
 	if ch == nil {
 		return
 	}
-	if bad := b.publish(ch, p); bad != 0 {
-		b.fail(ch, bad)
+	for i, p := range ps {
+		if i > 0 {
+			b.send(b.branch(len(b.letters) + 1))
+		}
+		if bad := b.publish(ch, p); bad != 0 {
+			b.fail(ch, bad)
+			break
+		}
 	}
 	b.deliver()
 }
@@ -26,12 +32,14 @@ func (b *Broker) publish(ch *client, p *channel.Publish) int {
 		return channel.NotImplemented
 	}
 	x := b.exchanges[p.Exchange]
-	switch {
+	switch { // with two faults, the same one is told as by RabbitMQ
+	case !goodExpiration(p.Expiration):
+		return channel.PreconditionFailed
 	case p.Exchange != "" && x == nil:
 		return channel.NotFound
 	case x != nil && x.internal:
 		return channel.AccessRefused
-	case !goodExpiration(p.Expiration) || p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
+	case p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
 		return channel.PreconditionFailed
 	}
 	m := &message{exchange: p.Exchange, key: p.Key, p: p.Publishing}
@@ -129,7 +137,12 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	if top, ok := number(q.args["x-max-priority"]); ok {
 		e.level = min(int(m.p.Priority), int(top))
 	}
-	if q.args["x-overflow"] != nil && q.args["x-overflow"] != "drop-head" && q.over(e) {
+	waiting := len(q.ready) == 0 && len(b.takers(q)) > 0
+	if q.ghost && q.woken == nil {
+		t := b.now.To
+		q.woken = &t
+	}
+	if q.refusesMore() && q.over(e) && !(waiting && b.rules.TakesFirst) && !b.keeps(q) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
 			b.bury(q, e, "maxlen")
 		}
@@ -139,7 +152,6 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		t := b.now.Add(ttl)
 		e.expires = &t
 	}
-	waiting := len(q.ready) == 0 && len(b.takers(q)) > 0
 	q.insert(e)
 	if waiting {
 		b.deliverNow(q, e)
@@ -192,12 +204,21 @@ func (q *queue) over(more ...*entry) bool {
 	return hasN && len(all) > int(n) || hasSize && bytes > int(size)
 }
 
+// keeps reports whether a queue keeps more than it should for a process that has been killed.
+func (b *Broker) keeps(q *queue) bool { return q.ghost && b.branch(2) == 1 }
+
+// refusesMore reports whether a queue at its limit refuses what comes, where others drop their head.
+func (q *queue) refusesMore() bool {
+	o := q.args["x-overflow"]
+	return o != nil && o != "drop-head"
+}
+
 // trim drops heads while the queue is too long.
 func (b *Broker) trim(q *queue) {
-	if o := q.args["x-overflow"]; o != nil && o != "drop-head" {
+	if q.refusesMore() {
 		return
 	}
-	for len(q.ready) > 0 && q.over() {
+	for len(q.ready) > 0 && q.over() && !b.keeps(q) {
 		e := q.ready[0]
 		q.ready = slices.Clone(q.ready[1:])
 		b.bury(q, e, "maxlen")

@@ -62,7 +62,7 @@ func (ch *client) stage(s channel.Settle) {
 func (b *Broker) apply(us []unacked, kind channel.SettleKind) {
 	switch kind {
 	case channel.Requeue, channel.GiveBack:
-		b.requeue(us)
+		b.requeue(us, true)
 	case channel.Nack:
 		for _, u := range us {
 			if q := b.queues[u.queue]; q != nil && q.id == u.id {
@@ -72,8 +72,8 @@ func (b *Broker) apply(us []unacked, kind channel.SettleKind) {
 	}
 }
 
-// requeue puts messages back into their old places.
-func (b *Broker) requeue(us []unacked) {
+// requeue puts messages back into their old places. With counting, one that has been handed over too often dies.
+func (b *Broker) requeue(us []unacked, counting bool) {
 	var touched []*queue
 	for _, u := range us {
 		q := b.queues[u.queue]
@@ -81,7 +81,7 @@ func (b *Broker) requeue(us []unacked) {
 			continue
 		}
 		u.e.redelivered = true
-		if limit, has := number(q.args["x-delivery-limit"]); has && u.e.taken > int(limit) {
+		if limit, has := number(q.args["x-delivery-limit"]); has && counting && u.e.taken > int(limit) {
 			b.bury(q, u.e, "delivery_limit")
 			continue
 		}
@@ -91,9 +91,20 @@ func (b *Broker) requeue(us []unacked) {
 		}
 	}
 	for _, q := range touched {
+		for b.rules.TakesFirst && b.queues[q.name] == q && q.over() && b.seenToTake(q) {
+			b.deliverOne([]string{q.name})
+		}
 		b.trim(q)
 		b.expireHead(q)
 	}
+}
+
+// seenToTake reports whether the head of a queue was seen to go to a consumer that waits.
+func (b *Broker) seenToTake(q *queue) bool {
+	return len(q.ready) > 0 && slices.ContainsFunc(b.takers(q), func(c *consumer) bool {
+		d := b.following(c)
+		return d != nil && string(d.Message.Body) == string(q.ready[0].m.p.Body)
+	})
 }
 
 func (b *Broker) rollback(ch *client) int {

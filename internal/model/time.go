@@ -39,6 +39,9 @@ func (b *Broker) Advance(to Span) {
 		if !must {
 			ways++
 		}
+		if ways > 1 {
+			b.met()
+		}
 		i := b.branch(ways)
 		if i == len(may) {
 			break
@@ -58,6 +61,11 @@ func (b *Broker) Advance(to Span) {
 		b.deliver()
 	}
 	b.now = to
+	for _, q := range b.queues {
+		if q.woken != nil && to.From.After(q.woken.Add(b.rules.Grace)) {
+			q.ghost, q.woken = false, nil
+		}
+	}
 	b.deliver()
 }
 
@@ -68,10 +76,16 @@ func (b *Broker) coming() []timed {
 	for _, name := range b.names() {
 		q := b.queues[name]
 		if len(q.ready) > 0 && q.ready[0].expires != nil {
-			all = append(all, timed{late(*q.ready[0].expires), func() { b.expire(q) }})
+			at := late(*q.ready[0].expires)
+			if q.ghost {
+				at.To = at.To.Add(b.rules.Grace)
+			}
+			all = append(all, timed{at, func() { b.expire(q) }})
 		}
 		if ms, has := number(q.args["x-expires"]); has && len(q.consumers) == 0 {
-			all = append(all, timed{late(q.used.Add(time.Duration(ms) * time.Millisecond)), func() { b.removeQueue(q) }})
+			at := late(q.used.Add(time.Duration(ms) * time.Millisecond))
+			at.To = at.To.Add(time.Duration(b.rules.Unused*ms) * time.Millisecond)
+			all = append(all, timed{at, func() { b.removeQueue(q) }})
 		}
 	}
 	for i, h := range b.delayed {
@@ -84,12 +98,18 @@ func (b *Broker) coming() []timed {
 			}
 		}})
 	}
-	for _, ch := range b.dead {
-		if ch.leases != nil {
-			all = append(all, timed{*ch.leases, func() { ch.leases = nil; b.giveBack(ch) }})
+	for _, d := range b.dead {
+		if d.leases != nil {
+			all = append(all, timed{*d.leases, func() {
+				d.leases = nil
+				for _, ch := range d.channels {
+					b.requeue(ch.unacked, false)
+					ch.unacked = nil
+				}
+			}})
 		}
-		if ch.sessions != nil {
-			all = append(all, timed{*ch.sessions, func() { ch.sessions = nil; b.missed(ch) }})
+		if d.sessions != nil {
+			all = append(all, timed{*d.sessions, func() { d.sessions = nil; b.missed(d) }})
 		}
 	}
 	return all
@@ -97,38 +117,40 @@ func (b *Broker) coming() []timed {
 
 // Crash ends connections as the death of their process does: at once for the client, and for others when it is missed.
 func (b *Broker) Crash(conns []int) {
+	ghost := -b.next() // who has what the process had
+	until := func(d time.Duration) *Span { return &Span{b.now.From, b.now.To.Add(d)} }
+	d := &ghosts{conn: ghost, leases: until(b.rules.Lease), sessions: until(b.rules.Session)}
+	for _, q := range b.queues { // who watches over their time may have to be replaced, and counts anew
+		q.used.To = d.sessions.To
+	}
 	for _, conn := range conns {
-		ghost := -b.next() // whose exclusive queues are its no more
 		for _, q := range b.queues {
 			if q.exclusive && q.owner == conn {
 				q.owner = ghost
 			}
-		}
-		until := func(d time.Duration) *Span { return &Span{b.now.From, b.now.To.Add(d)} }
-		b.dead = append(b.dead, &client{slot: Slot{ghost, 0}, sessions: until(b.rules.Session)})
-		for _, ch := range b.ofConnection(conn) {
-			for _, q := range b.queues {
-				for _, c := range q.consumers {
-					if c.slot == ch.slot {
-						c.dead, c.slot = true, Slot{ghost, ch.slot.Chan + 1}
-					}
+			for _, c := range q.consumers {
+				if c.slot.Conn == conn {
+					q.ghost, q.woken = true, nil
+					c.dead, c.slot = true, Slot{ghost, 0}
 				}
 			}
+		}
+		for _, ch := range b.ofConnection(conn) {
 			gone := ch.clone()
-			gone.slot = Slot{ghost, ch.slot.Chan + 1}
-			gone.tx, gone.leases, gone.sessions = nil, until(b.rules.Lease), until(b.rules.Session)
-			b.dead = append(b.dead, gone)
-			ch.unacked, ch.tx, ch.closed = nil, nil, channel.ChannelErrorCode
-			b.run.step.at(ch.slot).Closed = channel.ChannelErrorCode
+			gone.tx = nil
+			d.channels = append(d.channels, gone)
+			ch.unacked, ch.tx, ch.closed = nil, nil, b.lastWord(ch.slot)
+			b.run.step.at(ch.slot).Closed = ch.closed
 		}
 	}
+	b.dead = append(b.dead, d)
 	b.deliver()
 }
 
-// missed ends what a dead channel or connection had in the broker.
-func (b *Broker) missed(ch *client) {
-	b.dropConsumers(func(c *consumer) bool { return c.slot == ch.slot })
-	b.endExclusive(ch.slot.Conn)
+// missed ends what a dead process had in the broker.
+func (b *Broker) missed(d *ghosts) {
+	b.dropConsumers(func(c *consumer) bool { return c.slot.Conn == d.conn })
+	b.endExclusive(d.conn)
 }
 
 // Look is what counting all messages does: it finds what has expired at the heads.
@@ -139,4 +161,12 @@ func (b *Broker) Look() {
 		}
 	}
 	b.deliver()
+}
+
+// lastWord is the error that a killed process gives itself for a channel: any will do.
+func (b *Broker) lastWord(s Slot) int {
+	if seen := b.run.seen; seen != nil && seen.Heard[s] != nil && seen.Heard[s].Closed != 0 {
+		return seen.Heard[s].Closed
+	}
+	return channel.ChannelErrorCode
 }

@@ -253,12 +253,7 @@ func (o *Op) act(b *model.Broker, at int, process func(conn int) int) {
 		b.Crash(conns)
 	case Sleep:
 	case Publish:
-		for i, p := range o.publishes(at) {
-			if i > 0 && !b.Open(o.Slot()) {
-				break // it ended with the one before
-			}
-			b.Publish(o.Slot(), p)
-		}
+		b.Publish(o.Slot(), o.publishes(at))
 	case Ack, Nack, Reject:
 		b.Settle(o.Slot(), o.settle(b.Unacked(o.Slot())))
 	default:

@@ -16,12 +16,13 @@ import (
 var rigs = []struct {
 	name    string
 	make    func(o conformance.VirtualOptions) conformance.Rig
-	five    bool
+	settle  time.Duration // by when all that an operation set off has happened
+	late    time.Duration // how late things happen that nobody waits for
 	profile Profile
 }{
-	{name: "one", make: conformance.VirtualOne, profile: Profile{Bytes: true}},
-	{name: "two", make: conformance.VirtualTwo, profile: Profile{Bytes: true}},
-	{name: "five", make: conformance.VirtualFive, five: true},
+	{"one", conformance.VirtualOne, 20 * time.Millisecond, 20 * time.Millisecond, Profile{Bytes: true}},
+	{"two", conformance.VirtualTwo, 20 * time.Millisecond, 20 * time.Millisecond, Profile{Bytes: true}},
+	{"five", conformance.VirtualFive, 2 * time.Second, 2 * time.Second, Profile{}},
 }
 
 // unit of time of the rigs: their leases are ten of them, their sessions thirty.
@@ -39,8 +40,8 @@ func virtualRig(name string) (*Rig, func() error, Profile) {
 			Connect: func(ctx context.Context, process int) (*channel.Connection, error) {
 				return r.Connect(ctx, process, conformance.ConnectOptions{})
 			},
-			Crash: r.Crash, Settle: synctest.Wait, Processes: 2,
-			Rules:      model.Rules{Lease: 20 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true},
+			Crash: r.Crash, Settle: func() { time.Sleep(v.settle); synctest.Wait() }, Processes: 2,
+			Rules:      model.Rules{Lease: 20 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true, TakesFirst: true, Unused: 0.25, Grace: 1200 * time.Millisecond, Late: v.late},
 			CrashTakes: 50 * unit,
 		}
 		if name == "one" {

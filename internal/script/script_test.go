@@ -44,7 +44,10 @@ func seeds(usual, nightly int) (n int, first uint64) {
 func report(t *testing.T, rig string, seed uint64, s Script) {
 	t.Helper()
 	small := Shrink(s, 2000, func(s Script) bool { _, err := trace(t, rig, s); return err != nil })
-	_, err := trace(t, rig, small)
+	steps, err := trace(t, rig, small)
+	for slot, h := range steps[len(steps)-1].Heard {
+		t.Logf("seen on %v: %+v", slot, *h)
+	}
 	t.Errorf("seed %d on rig %s: %v\nRabbitMQ: %s\n%s", seed, rig, err, oracle(small), small.JSON())
 }
 
@@ -52,7 +55,7 @@ func TestModel(t *testing.T) {
 	for _, v := range rigs {
 		t.Run(v.name, func(t *testing.T) {
 			_, _, p := virtualRig(v.name)
-			seeds, first := seeds(200, 20000)
+			seeds, first := seeds(2000, 20000)
 			ops, failures := 0, 0
 			for i := range seeds {
 				s := Generate(first+uint64(i), p)
