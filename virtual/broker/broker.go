@@ -83,6 +83,7 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
 		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1), delaying: make(chan struct{}, 1),
 		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)},
+		uses:  uses{last: map[string]time.Time{}, told: map[string]time.Time{}, moved: make(chan struct{}, 1)},
 		clock: time.Now(), getLimit: batchLimit,
 	}
 	if b.traits.MaxBatch > 0 {

@@ -51,6 +51,62 @@ func declare(t *testing.T, ch *channel.Channel, name string, args channel.Table)
 	return q.Name
 }
 
+// A process that comes to a place sees the queues there before anything else of it is ready.
+func TestAProcessOpensWhereAQueueExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		place := memory.New()
+		_, first := process(t, place.Open(), broker.Options{})
+		declare(t, open(t, first), "q", channel.Table{"x-expires": int64(60_000)})
+		_, second := process(t, place.Open(), broker.Options{})
+		if _, err := open(t, second).QueueDeclarePassive(t.Context(), "q"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(70 * time.Second)
+		if _, err := open(t, second).QueueDeclarePassive(t.Context(), "q"); !errors.Is(err, channel.ErrNotFound) {
+			t.Errorf("after its time: %v", err)
+		}
+	})
+}
+
+// Consumers that differ in priority have their pump look whenever room is made: what a pump gives back of a shared window
+// itself is none of that, or it would look for ever.
+func TestAPumpWithPrioritiesAndASharedWindowComesToRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := process(t, memory.New().Open(), broker.Options{})
+		ch, other := open(t, c), open(t, c)
+		queues := []string{declare(t, ch, "a", nil), declare(t, ch, "b", nil)}
+		if err := ch.Qos(t.Context(), 1, 0, true); err != nil {
+			t.Fatal(err)
+		}
+		var taken atomic.Int32
+		for _, q := range queues {
+			for i, on := range []*channel.Channel{ch, other} {
+				ds, err := on.Consume(t.Context(), q, channel.ConsumeOptions{Args: channel.Table{"x-priority": int64(2 - i)}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					for range ds {
+						taken.Add(1)
+					}
+				}()
+			}
+		}
+		synctest.Wait() // which never ends while anything turns
+		for range 3 {
+			for _, q := range queues {
+				if err := ch.Publish(t.Context(), "", q, channel.Publishing{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		synctest.Wait()
+		if n := taken.Load(); n != 6 {
+			t.Errorf("%d deliveries, want 6", n)
+		}
+	})
+}
+
 func TestClosingUnderLoadInEveryOrderNeitherHangsNorLeaksNorRaces(t *testing.T) {
 	rounds := 1000
 	if testing.Short() {

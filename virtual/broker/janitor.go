@@ -27,7 +27,6 @@ type uses struct {
 
 // bootstrap prepares the vhost: the predeclared exchanges and, with nobody else there, an end to what is transient.
 func (b *Broker) bootstrap(ctx context.Context) error {
-	b.uses = uses{last: map[string]time.Time{}, told: map[string]time.Time{}, moved: make(chan struct{}, 1)}
 	b.txName = newName()
 	sessions, err := b.registry.Sessions(ctx)
 	if err != nil {

@@ -244,6 +244,9 @@ func (l leftover) requeue(ctx context.Context) {
 	for _, c := range l.consumers {
 		c.pump.remove(c)
 		c.pump.quiesce(ctx)
+		if c.pump.q.limit != nil {
+			c.pump.look(ctx) // what was recorded of its room is struck out, or the limit would leave that free for it
+		}
 	}
 	l.p.b.giveBack(l.unacked)
 }

@@ -94,8 +94,13 @@ func (c *consumer) unreserve(n int) {
 	c.promise(-n)
 	shared := p.global > 0 || p.globalSize > 0
 	p.mu.Unlock()
-	if shared { // another pump may have stopped for want of just this
-		p.feedAll()
+	if !shared {
+		return
+	}
+	for _, pm := range p.pumps() {
+		if pm.starved.Load() { // it stopped for want of just this; to wake any other would have it wake us, and so on
+			pm.wake()
+		}
 	}
 }
 

@@ -1,0 +1,234 @@
+package model
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dashi-mq/dashi/channel"
+)
+
+func (b *Broker) consume(ch *client, m *channel.Consume) int {
+	for _, q := range b.queues {
+		for _, c := range q.consumers {
+			if c.slot == ch.slot && c.tag == m.Tag && !c.dead {
+				return channel.NotAllowed
+			}
+		}
+	}
+	priority, isNumber := number(m.Args["x-priority"])
+	if m.Args["x-priority"] != nil && !isNumber {
+		return channel.PreconditionFailed
+	}
+	q, bad := b.find(ch, m.Queue)
+	if bad != 0 {
+		return bad
+	}
+	if m.Exclusive && (q.single() || len(q.consumers) > 0) || slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.exclusive }) {
+		return channel.AccessRefused
+	}
+	q.consumers = append(q.consumers, &consumer{
+		id: b.next(), slot: ch.slot, tag: m.Tag, queue: q.name, noAck: m.NoAck, exclusive: m.Exclusive, priority: int(priority), window: ch.prefetch,
+	})
+	b.elect(q)
+	return 0
+}
+
+func (q *queue) single() bool { return q.args["x-single-active-consumer"] == true }
+
+// elect lets the first in order of registration be the active one, when there is none.
+func (b *Broker) elect(q *queue) {
+	if !q.single() || slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.id == q.active }) {
+		return
+	}
+	q.active = 0
+	if len(q.consumers) > 0 {
+		q.active = q.consumers[0].id
+	}
+}
+
+func (b *Broker) cancel(ch *client, tag string) {
+	b.dropConsumers(func(c *consumer) bool { return c.slot == ch.slot && c.tag == tag && !c.dead })
+}
+
+func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
+	q, bad := b.find(ch, m.Queue)
+	if bad != 0 {
+		return bad
+	}
+	if len(q.consumers) == 0 {
+		q.used = b.now
+	}
+	for b.clearHead(q); len(b.letters) > 0; b.clearHead(q) {
+		b.send(len(b.letters)) // one may come back here
+	}
+	if len(q.ready) == 0 {
+		return 0
+	}
+	e := q.ready[0]
+	b.take(q, e)
+	r.Got = delivery(q, e)
+	var seen *Delivery
+	if b.run.seen != nil {
+		seen = b.run.seen.Reply.Got
+	}
+	r.Got.Tag = b.number(ch, seen)
+	if !m.NoAck {
+		ch.unacked = append(ch.unacked, unacked{tag: r.Got.Tag, queue: q.name, id: q.id, e: e})
+	}
+	b.expireHead(q)
+	r.Got.Left = len(q.ready)
+	return 0
+}
+
+func (b *Broker) take(q *queue, e *entry) {
+	q.ready = slices.DeleteFunc(q.ready, func(o *entry) bool { return o == e })
+	e.taken++
+}
+
+// delivery is an entry as a client sees it.
+func delivery(q *queue, e *entry) *Delivery {
+	p := e.m.p
+	if counted(q.args) && e.taken > 1 {
+		h := maps.Clone(p.Headers)
+		if h == nil {
+			h = channel.Table{}
+		}
+		h["x-delivery-count"] = int64(e.taken - 1)
+		p.Headers = h
+	}
+	return &Delivery{Redelivered: e.redelivered, Exchange: e.m.exchange, Key: e.m.key, Message: p}
+}
+
+func counted(args channel.Table) bool {
+	_, limited := args["x-delivery-limit"]
+	return limited || args["x-queue-type"] == "quorum"
+}
+
+// takers returns the consumers that the next message of a queue may go to.
+func (b *Broker) takers(q *queue) []*consumer {
+	var free []*consumer
+	for _, c := range q.consumers {
+		if b.hasRoom(q, c) {
+			free = append(free, c)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(free), func(c *consumer) bool {
+		return slices.ContainsFunc(free, func(o *consumer) bool { return o.priority > c.priority && b.rules.ranks(o.slot.Conn, c.slot.Conn) })
+	})
+}
+
+func (b *Broker) hasRoom(q *queue, c *consumer) bool {
+	if c.dead || q.single() && c.id != q.active {
+		return false
+	}
+	ch := b.channels[c.slot]
+	if ch == nil || ch.closed != 0 {
+		return false
+	}
+	if c.noAck {
+		return true
+	}
+	mine, all := 0, 0
+	for _, u := range ch.unacked {
+		if u.consumer == c.id {
+			mine++
+		}
+		if u.consumer != 0 {
+			all++
+		}
+	}
+	return (c.window == 0 || mine < c.window) && (ch.all == 0 || all < ch.all)
+}
+
+// deliver hands out all that can be handed out.
+func (b *Broker) deliver() {
+	for more := true; more; {
+		b.send(len(b.letters))
+		more = b.deliverOne(b.names()) || len(b.letters) > 0
+	}
+}
+
+// deliverOne hands one message to a consumer: one that was seen to get it, where the step follows. A message that could
+// be handed over and was not seen to be is not allowed.
+func (b *Broker) deliverOne(queues []string) bool {
+	var first func()
+	var possible []string
+	for _, name := range queues {
+		q := b.queues[name]
+		if q == nil || len(q.ready) == 0 || len(b.takers(q)) == 0 {
+			continue
+		}
+		b.clearHead(q)
+		if b.queues[name] != q || len(q.ready) == 0 {
+			continue
+		}
+		e := q.ready[0]
+		for _, c := range b.takers(q) {
+			if first == nil {
+				first = func() { b.give(q, e, c, nil) }
+			}
+			possible = append(possible, fmt.Sprintf("%s of %s to %s on %v", e.m.p.Body, q.name, c.tag, c.slot))
+			if d := b.following(c); d != nil && string(d.Message.Body) == string(e.m.p.Body) {
+				b.give(q, e, c, d)
+				return true
+			}
+		}
+	}
+	if first == nil {
+		return false
+	}
+	if b.run.seen != nil {
+		panic(stray{"not delivered: " + strings.Join(possible, ", or ")})
+	}
+	first()
+	return true
+}
+
+// give hands an entry to a consumer.
+func (b *Broker) give(q *queue, e *entry, c *consumer, seen *Delivery) {
+	ch := b.channels[c.slot]
+	b.take(q, e)
+	d := delivery(q, e)
+	d.Consumer = c.tag
+	h := b.run.step.at(c.slot)
+	d.Tag = b.number(ch, seen)
+	h.Deliveries = append(h.Deliveries, *d)
+	b.run.read[reader{c.slot, c.tag}]++
+	if !c.noAck {
+		ch.unacked = append(ch.unacked, unacked{tag: d.Tag, queue: q.name, id: q.id, e: e, consumer: c.id})
+	}
+}
+
+// number gives a delivery its tag: the one that was seen, or the channel's next.
+func (b *Broker) number(ch *client, seen *Delivery) uint64 {
+	tags := b.run.tags[ch.slot]
+	tag := ch.tag + uint64(len(tags)) + 1
+	if seen != nil {
+		tag = seen.Tag
+	}
+	b.run.tags[ch.slot] = append(tags, tag)
+	return tag
+}
+
+// checkTags is the end of every step: each channel's tags have risen one by one, and each consumer's in order.
+func (b *Broker) checkTags() {
+	for slot, tags := range b.run.tags {
+		ch := b.channels[slot]
+		last := map[string]uint64{}
+		for _, d := range b.run.step.at(slot).Deliveries {
+			if d.Tag <= last[d.Consumer] {
+				panic(stray{fmt.Sprintf("consumer %s on %v got tag %d after %d", d.Consumer, slot, d.Tag, last[d.Consumer])})
+			}
+			last[d.Consumer] = d.Tag
+		}
+		slices.Sort(tags)
+		for _, t := range tags {
+			if ch.tag++; t != ch.tag {
+				panic(stray{fmt.Sprintf("channel %v got delivery tags %v, want them to go on at %d", slot, tags, ch.tag)})
+			}
+		}
+		slices.SortFunc(ch.unacked, func(x, y unacked) int { return int(x.tag) - int(y.tag) })
+	}
+}

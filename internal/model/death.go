@@ -1,0 +1,122 @@
+package model
+
+import (
+	"slices"
+
+	"github.com/dashi-mq/dashi/channel"
+)
+
+// bury is the end of a message in a queue by a rule: dropped, or sent on to the dead-letter exchange.
+func (b *Broker) bury(q *queue, e *entry, reason string) {
+	if dlx, has := q.args["x-dead-letter-exchange"].(string); has {
+		at := b.now
+		b.letters = append(b.letters, func() { b.deadLetter(q, e, dlx, reason, at) })
+	}
+}
+
+// send lets the first n dead letters arrive. They come after all that the same step does to other queues, and may come later
+// than what is published next.
+func (b *Broker) send(n int) {
+	for range n {
+		first := b.letters[0]
+		b.letters = b.letters[1:]
+		first()
+	}
+}
+
+func (b *Broker) deadLetter(q *queue, e *entry, dlx, reason string, at Span) {
+	old := e.m
+	m := &message{exchange: dlx, key: old.key, bcc: old.bcc, p: old.p}
+	m.p.Expiration = ""
+	h := channel.Table{}
+	for k, v := range old.p.Headers {
+		h[k] = v
+	}
+	m.p.Headers = h
+	keys := []any{old.key}
+	for _, k := range texts(old.p.Headers["CC"]) {
+		keys = append(keys, k)
+	}
+	death := channel.Table{
+		"count": int64(1), "reason": reason, "queue": q.name, "time": at, "exchange": old.exchange, "routing-keys": keys,
+	}
+	if old.p.Expiration != "" {
+		death["original-expiration"] = old.p.Expiration
+	}
+	before, died := h["x-death"].([]any)
+	if !died {
+		h["x-first-death-reason"], h["x-first-death-queue"], h["x-first-death-exchange"] = reason, q.name, old.exchange
+	}
+	deaths := []any{death}
+	for _, v := range before {
+		d := v.(channel.Table)
+		if d["queue"] != q.name || d["reason"] != reason {
+			deaths = append(deaths, d)
+			continue
+		}
+		again := channel.Table{}
+		for k, v := range d {
+			again[k] = v
+		}
+		again["count"] = d["count"].(int64) + 1
+		deaths[0] = again
+	}
+	h["x-death"] = deaths
+	if key, has := q.args["x-dead-letter-routing-key"].(string); has {
+		m.key, m.bcc = key, nil
+		delete(h, "CC")
+	}
+	if m.exchange != "" && b.exchanges[m.exchange] == nil {
+		return
+	}
+	if d := b.delay(m); d > 0 {
+		b.delayed = append(b.delayed, held{m, b.now.Add(d)})
+		return
+	}
+	for _, name := range b.routed(m) {
+		if to := b.queues[name]; to != nil && !cycle(deaths, name, reason) {
+			b.enqueue(to, m)
+		}
+	}
+}
+
+// cycle reports whether a message died in a queue before and came round to it by itself.
+func cycle(deaths []any, queue, reason string) bool {
+	i := slices.IndexFunc(deaths, func(v any) bool { return v.(channel.Table)["queue"] == queue })
+	if i < 0 || reason == "rejected" {
+		return false
+	}
+	return !slices.ContainsFunc(deaths[:i+1], func(v any) bool { return v.(channel.Table)["reason"] == "rejected" })
+}
+
+// expireHead removes what has expired from the head of a queue, as whoever takes from it does.
+func (b *Broker) expireHead(q *queue) {
+	for len(q.ready) > 0 && q.ready[0].expires != nil {
+		t := q.ready[0].expires
+		if t.From.After(b.now.To) || t.To.After(b.now.From) && b.branch(2) == 0 || b.keeps(q) {
+			return
+		}
+		b.expire(q)
+	}
+}
+
+// clearHead is expireHead for who takes a message: one that came back from a killed process more often than its queue
+// allows is found out then.
+func (b *Broker) clearHead(q *queue) {
+	limit, has := number(q.args["x-delivery-limit"])
+	for {
+		b.expireHead(q)
+		if !has || len(q.ready) == 0 || q.ready[0].taken <= int(limit) {
+			return
+		}
+		e := q.ready[0]
+		q.ready = slices.Clone(q.ready[1:])
+		b.bury(q, e, "delivery_limit")
+	}
+}
+
+func (b *Broker) expire(q *queue) {
+	e := q.ready[0]
+	q.ready = slices.Clone(q.ready[1:])
+	b.bury(q, e, "expired")
+}

@@ -1,0 +1,226 @@
+package model
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dashi-mq/dashi/channel"
+)
+
+// Publish is basic.publish, several times in a row.
+func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
+	ch := b.enter(s)
+	if ch == nil {
+		return
+	}
+	for i, p := range ps {
+		if i > 0 {
+			b.send(b.branch(len(b.letters) + 1))
+		}
+		if bad := b.publish(ch, p); bad != 0 {
+			b.fail(ch, bad)
+			break
+		}
+	}
+	b.deliver()
+}
+
+func (b *Broker) publish(ch *client, p *channel.Publish) int {
+	if p.Immediate {
+		return channel.NotImplemented
+	}
+	x := b.exchanges[p.Exchange]
+	switch { // with two faults, the same one is told as by RabbitMQ
+	case !goodExpiration(p.Expiration):
+		return channel.PreconditionFailed
+	case p.Exchange != "" && x == nil:
+		return channel.NotFound
+	case x != nil && x.internal:
+		return channel.AccessRefused
+	case p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
+		return channel.PreconditionFailed
+	}
+	m := &message{exchange: p.Exchange, key: p.Key, p: p.Publishing}
+	m.p.Headers = maps.Clone(p.Headers)
+	for _, name := range []string{"CC", "BCC"} {
+		if v, has := p.Headers[name]; has {
+			if _, list := v.([]any); !list {
+				return channel.PreconditionFailed
+			}
+		}
+	}
+	m.bcc = texts(p.Headers["BCC"])
+	delete(m.p.Headers, "BCC")
+	s := &staged{m: m, pub: p}
+	if ch.tx != nil {
+		if !b.rules.TxRoutesLate {
+			s.queues = b.routed(m)
+		}
+		ch.tx.publishes = append(ch.tx.publishes, s)
+		return 0
+	}
+	number := uint64(0)
+	if ch.confirming {
+		ch.published++
+		number = ch.published
+	}
+	s.queues = b.routed(m)
+	accepted := b.accept(ch, s)
+	if number > 0 {
+		h := b.run.step.at(ch.slot)
+		if h.Confirms == nil {
+			h.Confirms = map[uint64]bool{}
+		}
+		h.Confirms[number] = accepted
+	}
+	return 0
+}
+
+func goodExpiration(s string) bool {
+	if s == "" {
+		return true
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return err == nil && n >= 0 && n <= 315360000000
+}
+
+func texts(v any) []string {
+	list, _ := v.([]any)
+	var all []string
+	for _, e := range list {
+		if s, ok := e.(string); ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// routed returns where a message goes now.
+func (b *Broker) routed(m *message) []string {
+	keys := slices.Concat([]string{m.key}, texts(m.p.Headers["CC"]), m.bcc)
+	return b.route(m.exchange, keys, m.p.Headers)
+}
+
+// delay is how long the message's exchange keeps it.
+func (b *Broker) delay(m *message) time.Duration {
+	x := b.exchanges[m.exchange]
+	if x == nil || x.kind != channel.Delayed {
+		return 0
+	}
+	ms, _ := number(m.p.Headers["x-delay"])
+	return time.Duration(max(0, ms)) * time.Millisecond
+}
+
+// accept puts a message where it goes. It is false when one of its queues refuses.
+func (b *Broker) accept(ch *client, s *staged) bool {
+	if d := b.delay(s.m); d > 0 {
+		b.delayed = append(b.delayed, held{s.m, b.now.Add(d)})
+		return true
+	}
+	to := slices.DeleteFunc(slices.Clone(s.queues), func(q string) bool { return b.queues[q] == nil })
+	if len(to) == 0 && s.pub.Mandatory {
+		h := b.run.step.at(ch.slot)
+		h.Returns = append(h.Returns, Return{Exchange: s.m.exchange, Key: s.m.key, Message: s.m.p})
+	}
+	ok := true
+	for _, name := range to {
+		ok = b.enqueue(b.queues[name], s.m) && ok
+	}
+	return ok
+}
+
+// enqueue puts a message into a queue, unless that refuses it. A consumer that waits gets it before any limit is looked at.
+func (b *Broker) enqueue(q *queue, m *message) bool {
+	e := &entry{m: m, place: b.next()}
+	if top, ok := number(q.args["x-max-priority"]); ok {
+		e.level = min(int(m.p.Priority), int(top))
+	}
+	waiting := len(q.ready) == 0 && len(b.takers(q)) > 0
+	if q.ghost && q.woken == nil {
+		t := b.now.To
+		q.woken = &t
+	}
+	if q.refusesMore() && q.over(e) && !(waiting && b.rules.TakesFirst) && !b.keeps(q) {
+		if q.args["x-overflow"] == "reject-publish-dlx" {
+			b.bury(q, e, "maxlen")
+		}
+		return false
+	}
+	if ttl, has := ttl(q, m); has {
+		t := b.now.Add(ttl)
+		e.expires = &t
+	}
+	q.insert(e)
+	if waiting {
+		b.deliverNow(q, e)
+		return true
+	}
+	b.trim(q)
+	b.expireHead(q)
+	return true
+}
+
+// deliverNow gives a message to a consumer that waits for it: it is not expired on the way, whatever its time.
+func (b *Broker) deliverNow(q *queue, e *entry) {
+	expires := e.expires
+	e.expires = nil
+	b.deliverOne([]string{q.name})
+	e.expires = expires
+}
+
+func ttl(q *queue, m *message) (time.Duration, bool) {
+	ms, has := number(q.args["x-message-ttl"])
+	if m.p.Expiration != "" {
+		own, _ := strconv.ParseFloat(m.p.Expiration, 64)
+		if !has || own < ms {
+			ms, has = own, true
+		}
+	}
+	return time.Duration(ms) * time.Millisecond, has
+}
+
+// insert puts an entry in its place: by priority, then by arrival.
+func (q *queue) insert(e *entry) {
+	q.ready = append(q.ready, e)
+	slices.SortStableFunc(q.ready, func(x, y *entry) int {
+		if x.level != y.level {
+			return y.level - x.level
+		}
+		return x.place - y.place
+	})
+}
+
+// over reports whether a queue is over its limits, with one more.
+func (q *queue) over(more ...*entry) bool {
+	all := slices.Concat(q.ready, more)
+	bytes := 0
+	for _, e := range all {
+		bytes += len(e.m.p.Body)
+	}
+	n, hasN := number(q.args["x-max-length"])
+	size, hasSize := number(q.args["x-max-length-bytes"])
+	return hasN && len(all) > int(n) || hasSize && bytes > int(size)
+}
+
+// keeps reports whether a queue keeps more than it should for a process that has been killed.
+func (b *Broker) keeps(q *queue) bool { return q.ghost && b.branch(2) == 1 }
+
+// refusesMore reports whether a queue at its limit refuses what comes, where others drop their head.
+func (q *queue) refusesMore() bool {
+	o := q.args["x-overflow"]
+	return o != nil && o != "drop-head"
+}
+
+// trim drops heads while the queue is too long.
+func (b *Broker) trim(q *queue) {
+	if q.refusesMore() {
+		return
+	}
+	for len(q.ready) > 0 && q.over() && !b.keeps(q) {
+		e := q.ready[0]
+		q.ready = slices.Clone(q.ready[1:])
+		b.bury(q, e, "maxlen")
+	}
+}

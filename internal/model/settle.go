@@ -1,0 +1,163 @@
+package model
+
+import (
+	"slices"
+
+	"github.com/dashi-mq/dashi/channel"
+)
+
+// Settle is basic.ack, basic.nack or basic.reject.
+func (b *Broker) Settle(s Slot, a channel.Settle) {
+	ch := b.enter(s)
+	if ch == nil {
+		return
+	}
+	if !ch.knows(a) {
+		b.fail(ch, channel.PreconditionFailed)
+	} else if ch.tx != nil {
+		ch.stage(a)
+	} else {
+		b.apply(b.answer(ch, a), a.Kind)
+	}
+	b.deliver()
+}
+
+// knows reports whether a tag may be answered.
+func (ch *client) knows(a channel.Settle) bool {
+	if a.Tag == 0 {
+		return a.Multiple
+	}
+	return slices.ContainsFunc(ch.unacked, func(u unacked) bool { return u.tag == a.Tag && !u.answered })
+}
+
+func (a *unacked) meant(s channel.Settle) bool {
+	return !a.answered && (a.tag == s.Tag || s.Multiple && (s.Tag == 0 || a.tag < s.Tag))
+}
+
+// answer takes out what is answered.
+func (b *Broker) answer(ch *client, s channel.Settle) []unacked {
+	var taken, left []unacked
+	for _, u := range ch.unacked {
+		if u.meant(s) {
+			taken = append(taken, u)
+		} else {
+			left = append(left, u)
+		}
+	}
+	ch.unacked = left
+	return taken
+}
+
+// stage notes an answer in the transaction: its message stays in the window.
+func (ch *client) stage(s channel.Settle) {
+	for i := range ch.unacked {
+		if u := &ch.unacked[i]; u.meant(s) {
+			u.answered = true
+			ch.tx.answers = append(ch.tx.answers, channel.Settle{Tag: u.tag, Kind: s.Kind})
+		}
+	}
+}
+
+// apply does to messages what their answer asks for.
+func (b *Broker) apply(us []unacked, kind channel.SettleKind) {
+	switch kind {
+	case channel.Requeue, channel.GiveBack:
+		b.requeue(us, true)
+	case channel.Nack:
+		for _, u := range us {
+			if q := b.queues[u.queue]; q != nil && q.id == u.id {
+				b.bury(q, u.e, "rejected")
+			}
+		}
+	}
+}
+
+// requeue puts messages back into their old places. With counting, one that has been handed over too often dies.
+func (b *Broker) requeue(us []unacked, counting bool) {
+	var touched []*queue
+	for _, u := range us {
+		q := b.queues[u.queue]
+		if q == nil || q.id != u.id {
+			continue
+		}
+		u.e.redelivered = true
+		if limit, has := number(q.args["x-delivery-limit"]); has && counting && u.e.taken > int(limit) {
+			b.bury(q, u.e, "delivery_limit")
+			continue
+		}
+		q.insert(u.e)
+		if !slices.Contains(touched, q) {
+			touched = append(touched, q)
+		}
+	}
+	for _, q := range touched {
+		for b.rules.TakesFirst && b.queues[q.name] == q && q.over() && b.seenToTake(q) {
+			b.deliverOne([]string{q.name})
+		}
+		b.trim(q)
+		b.expireHead(q)
+	}
+}
+
+// seenToTake reports whether the head of a queue was seen to go to a consumer that waits.
+func (b *Broker) seenToTake(q *queue) bool {
+	return len(q.ready) > 0 && slices.ContainsFunc(b.takers(q), func(c *consumer) bool {
+		d := b.following(c)
+		return d != nil && string(d.Message.Body) == string(q.ready[0].m.p.Body)
+	})
+}
+
+func (b *Broker) rollback(ch *client) int {
+	if ch.tx == nil {
+		return channel.PreconditionFailed
+	}
+	ch.tx = &tx{}
+	for i := range ch.unacked {
+		ch.unacked[i].answered = false
+	}
+	return 0
+}
+
+// commit makes everything of a transaction take effect: its messages first, then its answers.
+func (b *Broker) commit(ch *client) int {
+	if ch.tx == nil {
+		return channel.PreconditionFailed
+	}
+	t := ch.tx
+	ch.tx = &tx{}
+	if b.rules.TxRoutesLate {
+		for i, s := range t.publishes {
+			t.publishes[i] = &staged{s.m, s.pub, b.routed(s.m)}
+		}
+	}
+	if b.rules.TxWhole && b.refuses(t) {
+		return channel.PreconditionFailed
+	}
+	ok := true
+	for _, s := range t.publishes {
+		ok = b.accept(ch, s) && ok
+	}
+	for _, a := range t.answers {
+		i := slices.IndexFunc(ch.unacked, func(u unacked) bool { return u.tag == a.Tag })
+		u := ch.unacked[i]
+		ch.unacked = slices.Delete(slices.Clone(ch.unacked), i, i+1)
+		b.apply([]unacked{u}, a.Kind)
+	}
+	if !ok {
+		return channel.PreconditionFailed
+	}
+	return 0
+}
+
+// refuses reports whether a queue would refuse a message of a transaction.
+func (b *Broker) refuses(t *tx) bool {
+	probe := b.clone()
+	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}}
+	for _, s := range t.publishes {
+		ch := &client{}
+		if !probe.accept(ch, s) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,172 @@
+package model
+
+import (
+	"slices"
+	"time"
+
+	"github.com/dashi-mq/dashi/channel"
+)
+
+// timed is something that happens by itself, at a time within a span.
+type timed struct {
+	at Span
+	do func()
+}
+
+// Advance lets time pass up to a span. What must have happened by then has; what may have branches, and so does the order of
+// what came at the same time.
+func (b *Broker) Advance(to Span) {
+	for {
+		var may []timed
+		must := false
+		for _, t := range b.coming() {
+			if !t.at.From.After(to.To) {
+				may = append(may, t)
+				must = must || t.at.To.Before(to.From)
+			}
+		}
+		if len(may) == 0 {
+			break
+		}
+		first := may[0].at.To // nothing that is surely later than another comes before it
+		for _, t := range may {
+			if t.at.To.Before(first) {
+				first = t.at.To
+			}
+		}
+		may = slices.DeleteFunc(may, func(t timed) bool { return t.at.From.After(first) })
+		ways := len(may)
+		if !must {
+			ways++
+		}
+		if ways > 1 {
+			b.met()
+		}
+		i := b.branch(ways)
+		if i == len(may) {
+			break
+		}
+		t := may[i]
+		if t.at.To.After(to.To) {
+			t.at.To = to.To
+		}
+		if t.at.From.Before(b.now.From) {
+			t.at.From = b.now.From
+		}
+		if t.at.To.Before(t.at.From) {
+			t.at.To = t.at.From
+		}
+		b.now = t.at
+		t.do()
+		b.deliver()
+	}
+	b.now = to
+	for _, q := range b.queues {
+		if q.woken != nil && to.From.After(q.woken.Add(b.rules.Grace)) {
+			q.ghost, q.woken = false, nil
+		}
+	}
+	b.deliver()
+}
+
+// coming returns what will happen by itself.
+func (b *Broker) coming() []timed {
+	var all []timed
+	late := func(s Span) Span { return Span{s.From, s.To.Add(b.rules.Late)} }
+	for _, name := range b.names() {
+		q := b.queues[name]
+		if len(q.ready) > 0 && q.ready[0].expires != nil {
+			at := late(*q.ready[0].expires)
+			if q.ghost {
+				at.To = at.To.Add(b.rules.Grace)
+			}
+			all = append(all, timed{at, func() { b.expire(q) }})
+		}
+		if ms, has := number(q.args["x-expires"]); has && len(q.consumers) == 0 {
+			at := late(q.used.Add(time.Duration(ms) * time.Millisecond))
+			at.To = at.To.Add(time.Duration(b.rules.Unused*ms) * time.Millisecond)
+			all = append(all, timed{at, func() { b.removeQueue(q) }})
+		}
+	}
+	for i, h := range b.delayed {
+		all = append(all, timed{late(h.due), func() {
+			b.delayed = slices.Delete(slices.Clone(b.delayed), i, i+1)
+			for _, name := range b.routed(h.m) {
+				if q := b.queues[name]; q != nil {
+					b.enqueue(q, h.m)
+				}
+			}
+		}})
+	}
+	for _, d := range b.dead {
+		if d.leases != nil {
+			all = append(all, timed{*d.leases, func() {
+				d.leases = nil
+				for _, ch := range d.channels {
+					b.requeue(ch.unacked, false)
+					ch.unacked = nil
+				}
+			}})
+		}
+		if d.sessions != nil {
+			all = append(all, timed{*d.sessions, func() { d.sessions = nil; b.missed(d) }})
+		}
+	}
+	return all
+}
+
+// Crash ends connections as the death of their process does: at once for the client, and for others when it is missed.
+func (b *Broker) Crash(conns []int) {
+	ghost := -b.next() // who has what the process had
+	until := func(d time.Duration) *Span { return &Span{b.now.From, b.now.To.Add(d)} }
+	d := &ghosts{conn: ghost, leases: until(b.rules.Lease), sessions: until(b.rules.Session)}
+	for _, q := range b.queues { // who watches over their time may have to be replaced, and counts anew
+		q.used.To = d.sessions.To
+	}
+	for _, conn := range conns {
+		for _, q := range b.queues {
+			if q.exclusive && q.owner == conn {
+				q.owner = ghost
+			}
+			for _, c := range q.consumers {
+				if c.slot.Conn == conn {
+					q.ghost, q.woken = true, nil
+					c.dead, c.slot = true, Slot{ghost, 0}
+				}
+			}
+		}
+		for _, ch := range b.ofConnection(conn) {
+			gone := ch.clone()
+			gone.tx = nil
+			d.channels = append(d.channels, gone)
+			ch.unacked, ch.tx, ch.closed = nil, nil, b.lastWord(ch.slot)
+			b.run.step.at(ch.slot).Closed = ch.closed
+		}
+	}
+	b.dead = append(b.dead, d)
+	b.deliver()
+}
+
+// missed ends what a dead process had in the broker.
+func (b *Broker) missed(d *ghosts) {
+	b.dropConsumers(func(c *consumer) bool { return c.slot.Conn == d.conn })
+	b.endExclusive(d.conn)
+}
+
+// Look is what counting all messages does: it finds what has expired at the heads.
+func (b *Broker) Look() {
+	for _, name := range b.names() {
+		if q := b.queues[name]; q != nil {
+			b.expireHead(q)
+		}
+	}
+	b.deliver()
+}
+
+// lastWord is the error that a killed process gives itself for a channel: any will do.
+func (b *Broker) lastWord(s Slot) int {
+	if seen := b.run.seen; seen != nil && seen.Heard[s] != nil && seen.Heard[s].Closed != 0 {
+		return seen.Heard[s].Closed
+	}
+	return channel.ChannelErrorCode
+}

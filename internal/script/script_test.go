@@ -1,0 +1,75 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+
+	"github.com/dashi-mq/dashi/internal/model"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// trace runs a script on a rig in a bubble of virtual time.
+func trace(t *testing.T, name string, s Script) (steps []*model.Step, err error) {
+	synctest.Test(t, func(t *testing.T) {
+		rig, end, _ := virtualRig(name)
+		steps, err = Run(context.Background(), rig, s)
+		err = errors.Join(err, end())
+	})
+	return steps, err
+}
+
+// seeds returns how many scripts are to be run, and the seed of the first: DASHI_SEED runs that one alone.
+func seeds(usual, nightly int) (n int, first uint64) {
+	if s := os.Getenv("DASHI_SEED"); s != "" {
+		first, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		return 1, first
+	}
+	if os.Getenv("NIGHTLY") == "1" {
+		return nightly, 1
+	}
+	return usual, 1
+}
+
+// report makes a script that failed small, and says what is wrong with it and what RabbitMQ thinks of it.
+func report(t *testing.T, rig string, seed uint64, s Script) {
+	t.Helper()
+	small := Shrink(s, 2000, func(s Script) bool { _, err := trace(t, rig, s); return err != nil })
+	steps, err := trace(t, rig, small)
+	for slot, h := range steps[len(steps)-1].Heard {
+		t.Logf("seen on %v: %+v", slot, *h)
+	}
+	t.Errorf("seed %d on rig %s: %v\nRabbitMQ: %s\n%s", seed, rig, err, oracle(small), small.JSON())
+}
+
+func TestModel(t *testing.T) {
+	for _, v := range rigs {
+		t.Run(v.name, func(t *testing.T) {
+			_, _, p := virtualRig(v.name)
+			seeds, first := seeds(2000, 20000)
+			ops, failures := 0, 0
+			for i := range seeds {
+				s := Generate(first+uint64(i), p)
+				steps, err := trace(t, v.name, s)
+				ops += len(steps)
+				if err != nil {
+					failures++
+					report(t, v.name, first+uint64(i), s)
+				}
+				if failures > 3 {
+					break
+				}
+			}
+			fmt.Printf("model: rig %s: %d scripts, %d operations, %d differences (seed %d…)\n", v.name, seeds, ops, failures, first)
+		})
+	}
+}
