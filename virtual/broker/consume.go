@@ -204,8 +204,8 @@ func (p *port) getFrom(ctx context.Context, m *channel.Get, q *queueState) (chan
 		if len(alive) == 0 {
 			continue
 		}
-		if left < 0 {
-			if left, err = b.store.Size(ctx, q.ref); err != nil {
+		if left != 0 { // what has expired behind it is not counted, as by a server
+			if left, err = b.ready(ctx, q); err != nil {
 				left = 0 // the message is here: only the count is not known
 			}
 		}
