@@ -69,7 +69,7 @@ type Broker struct {
 	delaying chan struct{} // tells it that there is an x-delayed-message exchange
 	uses     uses
 
-	txProducer sync.Mutex // one commit at a time
+	txProducer onlyOne // one commit at a time
 	txName     string
 	txSequence uint64
 	clock      time.Time // what b.now counts from
@@ -82,7 +82,7 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 		store: store, traits: virtual.TraitsOf(store), top: newTopology(),
 		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
 		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1), delaying: make(chan struct{}, 1),
-		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)},
+		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)}, txProducer: make(onlyOne, 1),
 		uses:  uses{last: map[string]time.Time{}, told: map[string]time.Time{}, moved: make(chan struct{}, 1)},
 		clock: time.Now(), getLimit: batchLimit,
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,6 +220,39 @@ func TestPublisherDoesNotWaitForAnotherProcessThatIsFrozen(t *testing.T) {
 			if d := <-ds; string(d.Body) != want {
 				t.Errorf("got %q, want %q", d.Body, want)
 			}
+		}
+	})
+}
+
+// Commits take turns; who waits for one that stands still in the store gives up with its context.
+func TestCommitThatWaitsForAnotherGivesUpWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var applies atomic.Int32
+		_, conn := process(t, virtual.Intercept(memory.New().Open(), func(ctx context.Context, c virtual.Call, next func(context.Context) error) error {
+			if _, ok := c.Request.(*virtual.ApplyRequest); ok && applies.Add(1) == 1 {
+				<-release
+			}
+			return next(ctx)
+		}), broker.Options{})
+		first, second := open(t, conn), open(t, conn)
+		declare(t, first, "q", nil)
+		for _, ch := range []*channel.Channel{first, second} {
+			if err := errors.Join(ch.Tx(t.Context()), ch.Publish(t.Context(), "", "q", channel.Publishing{})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		committed := make(chan error, 1)
+		go func() { committed <- first.TxCommit(t.Context()) }()
+		synctest.Wait()
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if err := second.TxCommit(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("second commit: %v", err)
+		}
+		close(release)
+		if err := <-committed; err != nil {
+			t.Errorf("first commit: %v", err)
 		}
 	})
 }

@@ -141,8 +141,10 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 	}
 	stale := map[int]bool{}             // indices of es
 	gone := map[virtual.QueueRef]bool{} // queues deleted under way
-	b.txProducer.Lock()
-	defer b.txProducer.Unlock()
+	if err := b.txProducer.take(ctx); err != nil {
+		return err
+	}
+	defer b.txProducer.give()
 	b.txSequence++
 	route := true
 	for try := 0; ; {
