@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -152,10 +153,14 @@ func (p path) run(b *testing.B, n int) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	b.ReportAllocs()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	b.ResetTimer()
 	p.through(b, conn.Connection, n)
 	b.StopTimer()
+	runtime.ReadMemStats(&after)
 	perSecond(b)
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/float64(b.N), "allocs/msg") // allocs/op is rounded down
 }
 
 // through sends b.N messages from n publishers to n consumers. An empty message ends a consumer.

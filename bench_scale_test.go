@@ -7,13 +7,13 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dashi-mq/dashi"
 	"github.com/dashi-mq/dashi/backends/memory"
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/internal/measure"
 	"github.com/dashi-mq/dashi/virtual"
 	"github.com/dashi-mq/dashi/virtual/broker"
 )
@@ -132,21 +132,15 @@ func BenchmarkIdle(b *testing.B) {
 		}
 		b.ReportMetric((inUse()-before)/1e6, "MB")
 		calls.Store(0)
-		cpu := processorTime()
+		cpu := measure.OwnCPU()
 		const watched = 3 * time.Second
 		time.Sleep(watched)
-		b.ReportMetric(float64(processorTime()-cpu)/float64(watched)*100, "cpu-%")
+		b.ReportMetric((measure.OwnCPU()-cpu)/watched.Seconds()*100, "cpu-%")
 		b.ReportMetric(float64(calls.Load())/watched.Seconds(), "calls/s")
 		if err := conn.Close(ctx); err != nil {
 			b.Fatal(err)
 		}
 	}
-}
-
-func processorTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // never fails
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkUnacked has a million messages delivered and not answered: what each takes beyond what it took when it was ready.

@@ -66,6 +66,7 @@ func BenchmarkTopicMatch(b *testing.B) {
 				verify(b, top, g, patterns, min(50, 10_000_000/n))
 				b.Run("keys=hot", func(b *testing.B) { topicMatch(b, top, g, 256) })
 				b.Run("keys=cold", func(b *testing.B) { topicMatch(b, top, g, 100_000) })
+				b.Run("keys=cold/trie", func(b *testing.B) { topicTrie(b, top, g, 100_000) })
 			})
 		}
 	}
@@ -73,6 +74,20 @@ func BenchmarkTopicMatch(b *testing.B) {
 
 // topicMatch is what a publish does about routing, over that many keys in turn.
 func topicMatch(b *testing.B, top *Topology, g topicgen.Gen, n int) {
+	eachKey(b, g, n, func(r *Result, m *Message) { top.Route(r, "x", m) })
+}
+
+// topicTrie is the trie alone, without a look at the cache.
+func topicTrie(b *testing.B, top *Topology, g topicgen.Gen, n int) {
+	x := top.Exchange("x")
+	eachKey(b, g, n, func(r *Result, m *Message) {
+		r.Queues, r.Exchanges, r.Missing = r.queues[:0], r.exchanges[:0], r.missing[:0]
+		top.walk(r, x, m)
+		r.keep()
+	})
+}
+
+func eachKey(b *testing.B, g topicgen.Gen, n int, route func(*Result, *Message)) {
 	keys := make([]string, n)
 	for j := range keys {
 		keys[j] = g.Key(j)
@@ -81,7 +96,7 @@ func topicMatch(b *testing.B, top *Topology, g topicgen.Gen, n int) {
 	var m Message
 	for range 3 { // until the cache holds what it can
 		for _, m.Key = range keys {
-			top.Route(&r, "x", &m)
+			route(&r, &m)
 		}
 	}
 	runtime.GC() // of what was built before, not while it is measured
@@ -92,7 +107,7 @@ func topicMatch(b *testing.B, top *Topology, g topicgen.Gen, n int) {
 		if i++; i == len(keys) {
 			i = 0
 		}
-		top.Route(&r, "x", &m)
+		route(&r, &m)
 		matches += len(r.Queues)
 	}
 	b.ReportMetric(float64(matches)/float64(b.N), "matches/op")

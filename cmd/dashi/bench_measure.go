@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dashi-mq/dashi/internal/measure"
 )
 
 // minBody is the smallest body that carries a number and a send time.
@@ -124,7 +126,7 @@ func startMeter(pids []int) *meter {
 func (m *meter) read() {
 	runtime.ReadMemStats(&m.memory)
 	m.mallocs, m.allocated = m.memory.Mallocs, m.memory.TotalAlloc
-	m.self, m.server = ownCPU(), cpuOf(m.pids)
+	m.self, m.server = measure.OwnCPU(), cpuOf(m.pids)
 	m.busy, m.stolen = machineCPU()
 }
 

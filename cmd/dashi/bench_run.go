@@ -13,6 +13,7 @@ import (
 
 	"github.com/dashi-mq/dashi"
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/internal/measure"
 )
 
 // benchStall is how long nothing may arrive before the run is given up.
@@ -109,10 +110,10 @@ func (b *bench) run(outer context.Context, progress io.Writer) error {
 	watched, unwatch := context.WithCancel(ctx)
 	watching.Go(func() { b.watch(watched, fail) })
 	m := startMeter(b.cmd.ServerPID)
-	b.begin = now()
+	b.begin = measure.Now()
 	close(start)
 	producers.Wait()
-	b.publishing = time.Duration(now() - b.begin)
+	b.publishing = time.Duration(measure.Now() - b.begin)
 	if b.cmd.Drain {
 		consume()
 	}
@@ -193,7 +194,7 @@ func (b *bench) published() (n int64) {
 }
 
 func (b *bench) status() []string {
-	seconds := max(float64(now()-b.begin)/1e9, 1e-9)
+	seconds := max(float64(measure.Now()-b.begin)/1e9, 1e-9)
 	n := b.got.Load()
 	return []string{fmt.Sprintf("  %3d %%  %12s published  %12s delivered  %10s/s", 100*n/b.cmd.N, grouped(b.published()), grouped(n), grouped(int64(float64(n)/seconds)))}
 }

@@ -291,31 +291,3 @@ func TestHistogramAgreesWithSorting(t *testing.T) {
 		t.Errorf("edges: %d to %d", edge.quantile(0), edge.quantile(1))
 	}
 }
-
-func TestPacerCountsFromTheIntendedTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(10)
-		start := p.next
-		for i := range 3 {
-			at, err := p.wait(t.Context())
-			if want := start + int64(i+1)*1e8; err != nil || at != want {
-				t.Errorf("send %d at %d, want %d; %v", i, at-start, want-start, err)
-			}
-		}
-		time.Sleep(time.Second) // a send that blocked: those behind it were due meanwhile
-		for i := 3; i < 13; i++ {
-			at, err := p.wait(t.Context())
-			if want := start + int64(i+1)*1e8; err != nil || at != want {
-				t.Errorf("send %d at %d, want %d; %v", i, at-start, want-start, err)
-			}
-		}
-		if got := now() - start; got != 13e8 {
-			t.Errorf("13 sends took %d ns", got)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		stop()
-		if _, err := p.wait(ctx); err == nil {
-			t.Error("waited on")
-		}
-	})
-}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/internal/measure"
 )
 
 // producer sends every Producers-th message, beginning with its own number.
@@ -29,11 +30,11 @@ func (b *bench) producer(ctx context.Context, me int) error {
 		msg.DeliveryMode = channel.Persistent
 	}
 	filler := newFiller(c.Body)
-	pace := newPacer(c.Rate / float64(c.Producers))
+	pace := measure.NewPacer(c.Rate / float64(c.Producers))
 	k := int64(0)
 	defer func() { b.sent[me].Store(k) }()
 	for number := int64(me); number < c.N; number += int64(c.Producers) {
-		at, err := pace.wait(ctx)
+		at, err := pace.Wait(ctx)
 		if err != nil {
 			return err
 		}
@@ -94,7 +95,7 @@ func (b *bench) consumer(ctx, consuming context.Context, me int) error {
 		if err := ch.Flush(ctx); err != nil {
 			return err
 		}
-		mine.end = now()
+		mine.end = measure.Now()
 		return nil
 	}
 	for d, err := range ch.Deliveries(consuming, b.name, channel.ConsumeOptions{Credit: max(256, c.Prefetch)}) {
@@ -130,7 +131,7 @@ func (b *bench) consumer(ctx, consuming context.Context, me int) error {
 
 // take checks a delivery and counts its latency.
 func (b *bench) take(mine *consumed, filler []byte, d *channel.Delivery) {
-	t := now()
+	t := measure.Now()
 	if d.Redelivered {
 		mine.redelivered++
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dashi-mq/dashi"
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/internal/measure"
 )
 
 // patience is how long nothing may move before the demo says that messages were lost.
@@ -124,7 +125,7 @@ func (d *demo) publish(reading, work context.Context, sample [][]byte, feed *fee
 		return err
 	}
 	ring := make([]*channel.Confirmation, confirmWindow)
-	pace := newPacer(d.rate)
+	pace := measure.NewPacer(d.rate)
 	for n := 0; d.limit == 0 || d.lines.Load() < d.limit; n++ {
 		var line []byte
 		if n < len(sample) {
@@ -135,7 +136,7 @@ func (d *demo) publish(reading, work context.Context, sample [][]byte, feed *fee
 				break
 			}
 		}
-		if _, err := pace.wait(reading); err != nil {
+		if _, err := pace.Wait(reading); err != nil {
 			break
 		}
 		if err := d.confirm(work, &ring[n%confirmWindow]); err != nil {

@@ -35,6 +35,7 @@ var rules = map[string]rule{
 	"channel":           {},
 	"internal/arch":     {},
 	"internal/content":  {ours: []string{"channel"}},
+	"internal/measure":  {},
 	"internal/topicgen": {},
 	"internal/registry": {ours: []string{"virtual"}, clients: true},
 	"virtual/broker":    {ours: []string{"channel", "virtual", "exchange", "internal/content", "internal/registry"}},

@@ -37,7 +37,7 @@ var figures = slicesOf(
 		return []figure{
 			{name: "path " + size, of: path("limits/" + size), limit: 1e6},
 			{name: "… of a bare channel", of: path("limits/" + size), by: path("bare/" + size), limit: 0.25},
-			{name: "… allocations a message", of: value{"Path/limits/" + size, "allocs/op"}, limit: 2, most: true},
+			{name: "… allocations a message", of: value{"Path/limits/" + size, "allocs/msg"}, limit: 2, most: true},
 			{name: "… bytes a message", of: value{"Path/limits/" + size, "B/op"}},
 			{name: "… without copies, of a bare channel", of: path("nocopy/" + size), by: path("bare/" + size)},
 			{name: "… confirms, of without", of: path("confirms/" + size), by: path("limits/" + size), limit: 0.6},
@@ -97,6 +97,7 @@ func eachTopics(mix, bindings string) (figures []figure) {
 	of := "topics of mix " + mix + ", " + bindings + " bindings, "
 	figures = []figure{
 		{name: of + "cold keys", of: match("cold", "ns/op")},
+		{name: "… cold keys, the trie alone", of: match("cold/trie", "ns/op")},
 		{name: "… a match found", of: match("cold", "ns/match")},
 		{name: "… allocations", of: match("cold", "allocs/op"), limit: 0.5, most: true},
 		{name: "… hot keys", of: match("hot", "ns/op")},

@@ -1,11 +1,11 @@
 //go:build unix
 
-package main
+package measure
 
 import "syscall"
 
-// ownCPU is the CPU time of this process in seconds.
-func ownCPU() float64 {
+// OwnCPU is the CPU time of this process in seconds.
+func OwnCPU() float64 {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
 		return 0

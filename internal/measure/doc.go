@@ -1,0 +1,2 @@
+// Package measure holds what the command line and the benchmarks measure with: a clock, a pacer, this process's CPU time.
+package measure
