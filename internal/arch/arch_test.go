@@ -37,6 +37,8 @@ var rules = map[string]rule{
 	"internal/content":  {ours: []string{"channel"}},
 	"internal/measure":  {},
 	"internal/topicgen": {},
+	"internal/model":    {ours: []string{"channel"}}, // and not exchange: it would prove itself
+	"internal/script":   {ours: []string{"channel", "internal/model"}},
 	"internal/registry": {ours: []string{"virtual"}, clients: true},
 	"virtual/broker":    {ours: []string{"channel", "virtual", "exchange", "internal/content", "internal/registry"}},
 	"backends/memory":   {ours: []string{"virtual"}},
