@@ -149,9 +149,8 @@ func (s *Store) Size(ctx context.Context, ref virtual.QueueRef) (int, error) {
 // locked calls f with the file "lock", locked. The locks end with the process that has them; one that is stopped keeps them.
 func (s *Store) locked(ctx context.Context, f func(lock *os.File) error) error {
 	next, failed := os.Open(s.dir) // locked while it waits: else one in a hurry would overtake it time and again
-	defer next.Close()
 	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	defer lock.Close()
+	defer func() { errors.Join(next.Close(), lock.Close()) }() // those that were opened
 	if err = errors.Join(failed, err, ctx.Err()); err == nil {
 		err = errors.Join(syscall.Flock(int(next.Fd()), syscall.LOCK_EX), syscall.Flock(int(lock.Fd()), syscall.LOCK_EX), next.Close())
 	}

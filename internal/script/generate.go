@@ -27,13 +27,12 @@ type Profile struct {
 type generator struct {
 	Profile
 	*rand.Rand
-	b       *model.Broker
-	now     time.Time
-	s       Script
-	tags    int
-	queues  []string
-	xs      []string
-	headers []string
+	b      *model.Broker
+	now    time.Time
+	s      Script
+	tags   int
+	queues []string
+	xs     []string
 }
 
 // Generate makes the script of a seed.
