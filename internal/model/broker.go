@@ -44,11 +44,12 @@ type Broker struct {
 	channels  map[Slot]*client
 	dead      []*ghosts // what processes had that were killed, until they are missed
 	delayed   []held
+	relieved  time.Time // by when another process does what one that was killed did for all
 	serial    int
 	generated int // names of queues, amq.gen-1 and so on
 
 	run     *run     // the step under way
-	letters []func() // dead letters of the step, on their way
+	letters []letter // of the step, on their way
 }
 
 type exchange struct {
@@ -87,6 +88,7 @@ type entry struct {
 	redelivered bool
 	taken       int // how often it was handed over
 	expires     *Span
+	instant     bool // it expires as it comes
 }
 
 // message is never changed once it is made.
@@ -94,6 +96,14 @@ type message struct {
 	exchange, key string
 	bcc           []string
 	p             channel.Publishing
+}
+
+// letter is a message that died and goes to its dead-letter exchange.
+type letter struct {
+	q           *queue
+	e           *entry
+	dlx, reason string
+	at          Span
 }
 
 // held is a message that an x-delayed-message exchange keeps.

@@ -9,8 +9,7 @@ import (
 // bury is the end of a message in a queue by a rule: dropped, or sent on to the dead-letter exchange.
 func (b *Broker) bury(q *queue, e *entry, reason string) {
 	if dlx, has := q.args["x-dead-letter-exchange"].(string); has {
-		at := b.now
-		b.letters = append(b.letters, func() { b.deadLetter(q, e, dlx, reason, at) })
+		b.letters = append(b.letters, letter{q, e, dlx, reason, b.now})
 	}
 }
 
@@ -20,12 +19,12 @@ func (b *Broker) send(n int) {
 	for range n {
 		first := b.letters[0]
 		b.letters = b.letters[1:]
-		first()
+		b.deadLetter(first)
 	}
 }
 
-func (b *Broker) deadLetter(q *queue, e *entry, dlx, reason string, at Span) {
-	old := e.m
+func (b *Broker) deadLetter(l letter) {
+	q, dlx, reason, old := l.q, l.dlx, l.reason, l.e.m
 	m := &message{exchange: dlx, key: old.key, bcc: old.bcc, p: old.p}
 	m.p.Expiration = ""
 	h := channel.Table{}
@@ -38,7 +37,7 @@ func (b *Broker) deadLetter(q *queue, e *entry, dlx, reason string, at Span) {
 		keys = append(keys, k)
 	}
 	death := channel.Table{
-		"count": int64(1), "reason": reason, "queue": q.name, "time": at, "exchange": old.exchange, "routing-keys": keys,
+		"count": int64(1), "reason": reason, "queue": q.name, "time": l.at, "exchange": old.exchange, "routing-keys": keys,
 	}
 	if old.p.Expiration != "" {
 		death["original-expiration"] = old.p.Expiration
@@ -92,9 +91,12 @@ func cycle(deaths []any, queue, reason string) bool {
 // expireHead removes what has expired from the head of a queue, as whoever takes from it does.
 func (b *Broker) expireHead(q *queue) {
 	for len(q.ready) > 0 && q.ready[0].expires != nil {
-		t := q.ready[0].expires
-		if t.From.After(b.now.To) || t.To.After(b.now.From) && b.branch(2) == 0 || b.keeps(q) {
+		e := q.ready[0]
+		if e.expires.From.After(b.now.To) || !e.instant && e.expires.To.After(b.now.From) && b.branch(2) == 0 || b.keeps(q) {
 			return
+		}
+		if e.instant && b.run.burst && b.rules.TakesFirst && b.branch(2) == 1 {
+			return // it is looked at when all are there
 		}
 		b.expire(q)
 	}

@@ -23,6 +23,8 @@ type run struct {
 	visited map[string]bool // states in which other branches of this step asked before
 	fixed   int             // how many of the choices are taken again
 
+	burst    bool // messages are published in a row
+	whole    bool // messages come together, in one step of the store
 	declares bool // it is a declaration of a queue, whose 540 closes the channel alone
 }
 
@@ -50,13 +52,18 @@ func (b *Broker) branch(n int) int {
 }
 
 // met leaves a branch that has come to a state in which another was before: what comes by itself can come in many orders
-// that end the same. It is asked where the step is about to branch.
-func (b *Broker) met() {
+// that end the same. It is asked where the step is about to branch, and told where that is.
+func (b *Broker) met(where ...any) {
 	r := b.run
 	if len(r.widths) < r.fixed || r.seen == nil {
 		return
 	}
-	key := fmt.Sprint(b.fingerprint(), b.now, r.read)
+	key := fmt.Sprint(where, b.fingerprint(), r.read)
+	for slot, h := range r.step.Heard {
+		if len(h.Confirms) > 0 {
+			key += fmt.Sprint(slot, h.Confirms)
+		}
+	}
 	if r.visited[key] {
 		panic(stray{"other ways lead there"})
 	}

@@ -46,6 +46,9 @@ func (b *Broker) fingerprint() string {
 			entries(u.id, u.e, u.tag, u.queue, ids[u.id], u.answered)
 		}
 	}
+	for _, l := range b.letters {
+		fmt.Fprintln(&w, l.q.name, l.e.m, l.reason, l.at)
+	}
 	for _, h := range b.delayed {
 		fmt.Fprintln(&w, h.m, h.due)
 	}

@@ -15,13 +15,23 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 	if ch == nil {
 		return
 	}
+	b.run.burst = len(ps) > 1
 	for i, p := range ps {
 		if i > 0 {
-			b.send(b.branch(len(b.letters) + 1))
+			b.met("publish", i)
+			if n := len(b.letters); n > 0 {
+				b.send(b.branch(n + 1))
+			}
 		}
 		if bad := b.publish(ch, p); bad != 0 {
 			b.fail(ch, bad)
 			break
+		}
+	}
+	b.run.burst = false
+	for _, name := range b.names() {
+		if q := b.queues[name]; len(ps) > 1 && q != nil {
+			b.expireHead(q)
 		}
 	}
 	b.deliver()
@@ -138,6 +148,10 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		e.level = min(int(m.p.Priority), int(top))
 	}
 	waiting := len(q.ready) == 0 && len(b.takers(q)) > 0
+	for b.rules.TakesFirst && b.seenToTake(q) {
+		b.deliverOne([]string{q.name})
+		waiting = len(q.ready) == 0 && len(b.takers(q)) > 0
+	}
 	if q.ghost && q.woken == nil {
 		t := b.now.To
 		q.woken = &t
@@ -150,9 +164,12 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	}
 	if ttl, has := ttl(q, m); has {
 		t := b.now.Add(ttl)
-		e.expires = &t
+		e.expires, e.instant = &t, ttl == 0
 	}
 	q.insert(e)
+	if b.run.whole { // what comes of it is seen when all is there
+		return true
+	}
 	if waiting {
 		b.deliverNow(q, e)
 		return true
@@ -190,6 +207,10 @@ func (q *queue) insert(e *entry) {
 		}
 		return x.place - y.place
 	})
+}
+
+func (q *queue) bounded() bool {
+	return q.args["x-max-length"] != nil || q.args["x-max-length-bytes"] != nil
 }
 
 // over reports whether a queue is over its limits, with one more.

@@ -75,6 +75,10 @@ func (b *Broker) apply(us []unacked, kind channel.SettleKind) {
 // requeue puts messages back into their old places. With counting, one that has been handed over too often dies.
 func (b *Broker) requeue(us []unacked, counting bool) {
 	var touched []*queue
+	one := false // whether they come back one by one, or together
+	if b.rules.TakesFirst && slices.ContainsFunc(us, func(u unacked) bool { q := b.queues[u.queue]; return q != nil && q.bounded() }) {
+		one = len(us) > 1 && b.branch(2) == 1
+	}
 	for _, u := range us {
 		q := b.queues[u.queue]
 		if q == nil || q.id != u.id {
@@ -86,17 +90,25 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 			continue
 		}
 		q.insert(u.e)
+		if one {
+			b.settleDown(q)
+		}
 		if !slices.Contains(touched, q) {
 			touched = append(touched, q)
 		}
 	}
 	for _, q := range touched {
-		for b.rules.TakesFirst && b.queues[q.name] == q && q.over() && b.seenToTake(q) {
-			b.deliverOne([]string{q.name})
-		}
-		b.trim(q)
+		b.settleDown(q)
 		b.expireHead(q)
 	}
+}
+
+// settleDown has a queue keep its limit after something came back.
+func (b *Broker) settleDown(q *queue) {
+	for b.rules.TakesFirst && q.over() && b.seenToTake(q) {
+		b.deliverOne([]string{q.name})
+	}
+	b.trim(q)
 }
 
 // seenToTake reports whether the head of a queue was seen to go to a consumer that waits.
@@ -134,14 +146,32 @@ func (b *Broker) commit(ch *client) int {
 		return channel.PreconditionFailed
 	}
 	ok := true
-	for _, s := range t.publishes {
-		ok = b.accept(ch, s) && ok
+	publish := func() {
+		for _, s := range t.publishes {
+			ok = b.accept(ch, s) && ok
+		}
+	}
+	if !b.rules.TxWhole {
+		publish()
 	}
 	for _, a := range t.answers {
 		i := slices.IndexFunc(ch.unacked, func(u unacked) bool { return u.tag == a.Tag })
 		u := ch.unacked[i]
 		ch.unacked = slices.Delete(slices.Clone(ch.unacked), i, i+1)
 		b.apply([]unacked{u}, a.Kind)
+	}
+	if b.rules.TxWhole {
+		b.run.whole = true
+		publish()
+		b.run.whole = false
+		for _, name := range b.names() {
+			q := b.queues[name]
+			for b.seenToTake(q) {
+				b.deliverNow(q, q.ready[0])
+			}
+			b.trim(q)
+			b.expireHead(q)
+		}
 	}
 	if !ok {
 		return channel.PreconditionFailed
@@ -153,6 +183,7 @@ func (b *Broker) commit(ch *client) int {
 func (b *Broker) refuses(t *tx) bool {
 	probe := b.clone()
 	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}}
+	probe.run.whole = true
 	for _, s := range t.publishes {
 		ch := &client{}
 		if !probe.accept(ch, s) {

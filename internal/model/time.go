@@ -50,12 +50,8 @@ func (b *Broker) Advance(to Span) {
 		if t.at.To.After(to.To) {
 			t.at.To = to.To
 		}
-		if t.at.From.Before(b.now.From) {
-			t.at.From = b.now.From
-		}
-		if t.at.To.Before(t.at.From) {
-			t.at.To = t.at.From
-		}
+		// Its own bounds are all that is said of its time: not that it comes after the one before. So orders that end the
+		// same are seen to.
 		b.now = t.at
 		t.do()
 		b.deliver()
@@ -72,7 +68,13 @@ func (b *Broker) Advance(to Span) {
 // coming returns what will happen by itself.
 func (b *Broker) coming() []timed {
 	var all []timed
-	late := func(s Span) Span { return Span{s.From, s.To.Add(b.rules.Late)} }
+	late := func(s Span) Span {
+		to := s.To.Add(b.rules.Late)
+		if to.Before(b.relieved) {
+			to = b.relieved
+		}
+		return Span{s.From, to}
+	}
 	for _, name := range b.names() {
 		q := b.queues[name]
 		if len(q.ready) > 0 && q.ready[0].expires != nil {
@@ -120,6 +122,7 @@ func (b *Broker) Crash(conns []int) {
 	ghost := -b.next() // who has what the process had
 	until := func(d time.Duration) *Span { return &Span{b.now.From, b.now.To.Add(d)} }
 	d := &ghosts{conn: ghost, leases: until(b.rules.Lease), sessions: until(b.rules.Session)}
+	b.relieved = d.sessions.To
 	for _, q := range b.queues { // who watches over their time may have to be replaced, and counts anew
 		q.used.To = d.sessions.To
 	}

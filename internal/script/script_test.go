@@ -43,7 +43,7 @@ func seeds(usual, nightly int) (n int, first uint64) {
 // report makes a script that failed small, and says what is wrong with it and what RabbitMQ thinks of it.
 func report(t *testing.T, rig string, seed uint64, s Script) {
 	t.Helper()
-	small := Shrink(s, 2000, func(s Script) bool { _, err := trace(t, rig, s); return err != nil })
+	small := Shrink(s, 1000, func(s Script) bool { _, err := trace(t, rig, s); return err != nil })
 	steps, err := trace(t, rig, small)
 	for slot, h := range steps[len(steps)-1].Heard {
 		t.Logf("seen on %v: %+v", slot, *h)
