@@ -40,7 +40,7 @@ func (b *Broker) Advance(to Span) {
 			ways++
 		}
 		if ways > 1 {
-			b.met()
+			b.met("advance", to, b.now.From.Unix(), b.now.To.Unix())
 		}
 		i := b.branch(ways)
 		if i == len(may) {
@@ -50,8 +50,12 @@ func (b *Broker) Advance(to Span) {
 		if t.at.To.After(to.To) {
 			t.at.To = to.To
 		}
-		// Its own bounds are all that is said of its time: not that it comes after the one before. So orders that end the
-		// same are seen to.
+		if t.at.From.Before(b.now.From) {
+			t.at.From = b.now.From
+		}
+		if t.at.To.Before(b.now.To) {
+			t.at.To = b.now.To
+		}
 		b.now = t.at
 		t.do()
 		b.deliver()
