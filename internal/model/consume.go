@@ -130,8 +130,29 @@ func (b *Broker) hasRoom(q *queue, c *consumer) bool {
 	if c.noAck {
 		return true
 	}
-	mine, all := 0, 0
-	for _, u := range ch.unacked {
+	mine, all := b.windows(c)
+	return (c.window == 0 || mine < c.window) && (ch.all == 0 || all < ch.all)
+}
+
+// takes returns how many messages the consumers of a queue could take.
+func (b *Broker) takes(q *queue) (n int) {
+	for _, c := range b.takers(q) {
+		room := 256
+		mine, all := b.windows(c)
+		if c.window > 0 && !c.noAck {
+			room = min(room, c.window-mine)
+		}
+		if g := b.channels[c.slot].all; g > 0 && !c.noAck {
+			room = min(room, g-all)
+		}
+		n += room
+	}
+	return n
+}
+
+// windows returns how many messages a consumer and its channel have that were not answered.
+func (b *Broker) windows(c *consumer) (mine, all int) {
+	for _, u := range b.channels[c.slot].unacked {
 		if u.consumer == c.id {
 			mine++
 		}
@@ -139,7 +160,7 @@ func (b *Broker) hasRoom(q *queue, c *consumer) bool {
 			all++
 		}
 	}
-	return (c.window == 0 || mine < c.window) && (ch.all == 0 || all < ch.all)
+	return mine, all
 }
 
 // deliver hands out all that can be handed out.

@@ -95,8 +95,8 @@ func (b *Broker) expireHead(q *queue) {
 		if e.expires.From.After(b.now.To) || !e.instant && e.expires.To.After(b.now.From) && b.branch(2) == 0 || b.keeps(q) {
 			return
 		}
-		if e.instant && b.run.burst && b.rules.TakesFirst && b.branch(2) == 1 {
-			return // it is looked at when all are there
+		if e.instant && b.run.burst && b.rules.TakesFirst {
+			return // it is looked at when all of its batch are there
 		}
 		b.expire(q)
 	}

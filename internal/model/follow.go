@@ -8,7 +8,7 @@ import (
 // Bounds of Follow: how many states it keeps, and how many ways of a step it goes. Beyond them a script fails as undecided.
 const (
 	maxStates = 512
-	maxTries  = 20000
+	maxTries  = 4000
 )
 
 // run is one step under way in one state.

@@ -19,6 +19,7 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 	for i, p := range ps {
 		if i > 0 {
 			b.met("publish", i)
+			b.endBatch()
 			if n := len(b.letters); n > 0 {
 				b.send(b.branch(n + 1))
 			}
@@ -35,6 +36,21 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 		}
 	}
 	b.deliver()
+}
+
+// endBatch lets what expires as it comes do so, or wait for what is published next.
+func (b *Broker) endBatch() {
+	wait := func(q *queue) bool { return len(q.ready) > 0 && q.ready[0].instant }
+	for _, name := range b.names() {
+		if wait(b.queues[name]) && b.branch(2) == 0 {
+			return
+		}
+	}
+	b.run.burst = false
+	for _, name := range b.names() {
+		b.expireHead(b.queues[name])
+	}
+	b.run.burst = true
 }
 
 func (b *Broker) publish(ch *client, p *channel.Publish) int {
@@ -148,13 +164,17 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		e.level = min(int(m.p.Priority), int(top))
 	}
 	waiting := len(q.ready) == 0 && len(b.takers(q)) > 0
-	for b.rules.TakesFirst && b.seenToTake(q) {
+	for b.rules.TakesFirst && !b.run.whole && b.seenToTake(q) {
 		b.deliverOne([]string{q.name})
 		waiting = len(q.ready) == 0 && len(b.takers(q)) > 0
 	}
 	if q.ghost && q.woken == nil {
 		t := b.now.To
 		q.woken = &t
+	}
+	if b.run.whole && b.takes(q) > len(q.ready) {
+		q.insert(e)
+		return true
 	}
 	if q.refusesMore() && q.over(e) && !(waiting && b.rules.TakesFirst) && !b.keeps(q) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
