@@ -76,7 +76,7 @@ type queue struct {
 	consumers           []*consumer
 	active              int        // id of the single active consumer, where there is one
 	used                Span       // for x-expires
-	ghost               bool       // a process was killed that may have said it would take messages: they are kept for it, a while
+	ghost               int        // how many messages a process had said it would take that was killed: kept for it, a while
 	woken               *time.Time // when it would have been told of the first
 }
 

@@ -191,7 +191,7 @@ func (b *Broker) deliverOne(queues []string) bool {
 				first = func() { b.give(q, e, c, nil) }
 			}
 			possible = append(possible, fmt.Sprintf("%s of %s to %s on %v", e.m.p.Body, q.name, c.tag, c.slot))
-			if d := b.following(c); d != nil && string(d.Message.Body) == string(e.m.p.Body) {
+			if d := b.following(c); d != nil && d.is(e) {
 				b.give(q, e, c, d)
 				return true
 			}
@@ -205,6 +205,11 @@ func (b *Broker) deliverOne(queues []string) bool {
 	}
 	first()
 	return true
+}
+
+// is reports whether what was seen is an entry: it came the same way, with the same deaths.
+func (d *Delivery) is(e *entry) bool {
+	return string(d.Message.Body) == string(e.m.p.Body) && d.Exchange == e.m.exchange && d.Key == e.m.key && d.Redelivered == e.redelivered
 }
 
 // give hands an entry to a consumer.

@@ -92,7 +92,7 @@ func cycle(deaths []any, queue, reason string) bool {
 func (b *Broker) expireHead(q *queue) {
 	for len(q.ready) > 0 && q.ready[0].expires != nil {
 		e := q.ready[0]
-		if e.expires.From.After(b.now.To) || !e.instant && e.expires.To.After(b.now.From) && b.branch(2) == 0 || b.keeps(q) {
+		if e.expires.From.After(b.now.To) || !e.instant && e.expires.To.After(b.now.From) && b.branch(2) == 0 || b.kept(q) > 0 {
 			return
 		}
 		if e.instant && b.run.burst && b.rules.TakesFirst {

@@ -17,6 +17,7 @@ type run struct {
 	seen    *Step // what is followed; nil: the model goes its own way
 	read    map[reader]int
 	tags    map[Slot][]uint64 // given in this step
+	keeps   map[int]bool      // queues, by id, that keep messages for who is dead
 	choices []int             // those to be taken again
 	widths  []int             // how many there were at each
 
@@ -58,7 +59,7 @@ func (b *Broker) met(where ...any) {
 	if len(r.widths) < r.fixed || r.seen == nil {
 		return
 	}
-	key := fmt.Sprint(where, b.fingerprint(), r.read)
+	key := fmt.Sprint(where, b.fingerprint(), r.read, r.keeps)
 	for slot, h := range r.step.Heard {
 		if len(h.Confirms) > 0 {
 			key += fmt.Sprint(slot, h.Confirms)
@@ -151,7 +152,7 @@ type tried struct {
 // try runs a step in a copy of a state, by the choices given and the first of the others; nil: it strayed from what was seen.
 func try(s *Broker, seen *Step, choices []int, visited map[string]bool, act func(b *Broker)) (b *Broker, t tried) {
 	b = s.clone()
-	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
+	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
 	b.run = t.run
 	defer func() {
 		switch p := recover().(type) {

@@ -168,15 +168,15 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		b.deliverOne([]string{q.name})
 		waiting = len(q.ready) == 0 && len(b.takers(q)) > 0
 	}
-	if q.ghost && q.woken == nil {
+	if q.ghost > 0 && q.woken == nil {
 		t := b.now.To
 		q.woken = &t
 	}
-	if b.run.whole && b.takes(q) > len(q.ready) {
-		q.insert(e)
-		return true
+	room := b.kept(q)
+	if waiting && b.rules.TakesFirst || b.run.whole {
+		room += b.takes(q)
 	}
-	if q.refusesMore() && q.over(e) && !(waiting && b.rules.TakesFirst) && !b.keeps(q) {
+	if q.refusesMore() && q.over(room, e) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
 			b.bury(q, e, "maxlen")
 		}
@@ -187,7 +187,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		e.expires, e.instant = &t, ttl == 0
 	}
 	q.insert(e)
-	if b.run.whole { // what comes of it is seen when all is there
+	if b.run.whole && b.takes(q) >= len(q.ready) { // what comes of it is seen when all is there
 		return true
 	}
 	if waiting {
@@ -233,8 +233,8 @@ func (q *queue) bounded() bool {
 	return q.args["x-max-length"] != nil || q.args["x-max-length-bytes"] != nil
 }
 
-// over reports whether a queue is over its limits, with one more.
-func (q *queue) over(more ...*entry) bool {
+// over reports whether a queue is over its limits, with one more. Room is how many messages do not count, being on their way.
+func (q *queue) over(room int, more ...*entry) bool {
 	all := slices.Concat(q.ready, more)
 	bytes := 0
 	for _, e := range all {
@@ -242,11 +242,24 @@ func (q *queue) over(more ...*entry) bool {
 	}
 	n, hasN := number(q.args["x-max-length"])
 	size, hasSize := number(q.args["x-max-length-bytes"])
-	return hasN && len(all) > int(n) || hasSize && bytes > int(size)
+	return hasN && len(all) > int(n)+room || hasSize && room == 0 && bytes > int(size)
 }
 
-// keeps reports whether a queue keeps more than it should for a process that has been killed.
-func (b *Broker) keeps(q *queue) bool { return q.ghost && b.branch(2) == 1 }
+// kept returns how many messages more than it should a queue keeps in this step for a process that has been killed.
+func (b *Broker) kept(q *queue) int {
+	if q.ghost == 0 {
+		return 0
+	}
+	keeps, decided := b.run.keeps[q.id]
+	if !decided {
+		keeps = b.branch(2) == 1
+		b.run.keeps[q.id] = keeps
+	}
+	if keeps {
+		return q.ghost
+	}
+	return 0
+}
 
 // refusesMore reports whether a queue at its limit refuses what comes, where others drop their head.
 func (q *queue) refusesMore() bool {
@@ -259,7 +272,7 @@ func (b *Broker) trim(q *queue) {
 	if q.refusesMore() {
 		return
 	}
-	for len(q.ready) > 0 && q.over() && !b.keeps(q) {
+	for len(q.ready) > 0 && q.over(b.kept(q)) {
 		e := q.ready[0]
 		q.ready = slices.Clone(q.ready[1:])
 		b.bury(q, e, "maxlen")

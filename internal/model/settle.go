@@ -90,6 +90,9 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 			continue
 		}
 		q.insert(u.e)
+		if !counting {
+			continue // the store takes them back by itself: the limit is looked at when something comes
+		}
 		if one {
 			b.settleDown(q)
 		}
@@ -105,7 +108,7 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 
 // settleDown has a queue keep its limit after something came back.
 func (b *Broker) settleDown(q *queue) {
-	for b.rules.TakesFirst && q.over() && b.seenToTake(q) {
+	for b.rules.TakesFirst && q.over(0) && b.seenToTake(q) {
 		b.deliverOne([]string{q.name})
 	}
 	b.trim(q)
@@ -115,7 +118,7 @@ func (b *Broker) settleDown(q *queue) {
 func (b *Broker) seenToTake(q *queue) bool {
 	return len(q.ready) > 0 && slices.ContainsFunc(b.takers(q), func(c *consumer) bool {
 		d := b.following(c)
-		return d != nil && string(d.Message.Body) == string(q.ready[0].m.p.Body)
+		return d != nil && d.is(q.ready[0])
 	})
 }
 
@@ -182,7 +185,7 @@ func (b *Broker) commit(ch *client) int {
 // refuses reports whether a queue would refuse a message of a transaction.
 func (b *Broker) refuses(t *tx) bool {
 	probe := b.clone()
-	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}}
+	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}}
 	probe.run.whole = true
 	for _, s := range t.publishes {
 		ch := &client{}

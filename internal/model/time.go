@@ -63,7 +63,7 @@ func (b *Broker) Advance(to Span) {
 	b.now = to
 	for _, q := range b.queues {
 		if q.woken != nil && to.From.After(q.woken.Add(b.rules.Grace)) {
-			q.ghost, q.woken = false, nil
+			q.ghost, q.woken = 0, nil
 		}
 	}
 	b.deliver()
@@ -83,7 +83,7 @@ func (b *Broker) coming() []timed {
 		q := b.queues[name]
 		if len(q.ready) > 0 && q.ready[0].expires != nil {
 			at := late(*q.ready[0].expires)
-			if q.ghost {
+			if q.ghost > 0 {
 				at.To = at.To.Add(b.rules.Grace)
 			}
 			all = append(all, timed{at, func() { b.expire(q) }})
@@ -94,7 +94,9 @@ func (b *Broker) coming() []timed {
 			all = append(all, timed{at, func() { b.removeQueue(q) }})
 		}
 	}
-	for i, h := range b.delayed {
+	if len(b.delayed) > 0 { // in the order in which they are due
+		h := slices.MinFunc(b.delayed, func(x, y held) int { return x.due.From.Compare(y.due.From) })
+		i := slices.Index(b.delayed, h)
 		all = append(all, timed{late(h.due), func() {
 			b.delayed = slices.Delete(slices.Clone(b.delayed), i, i+1)
 			for _, name := range b.routed(h.m) {
@@ -135,9 +137,11 @@ func (b *Broker) Crash(conns []int) {
 			if q.exclusive && q.owner == conn {
 				q.owner = ghost
 			}
+			if n := b.takes(q); n > 0 && slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot.Conn == conn }) {
+				q.ghost, q.woken = n, nil
+			}
 			for _, c := range q.consumers {
 				if c.slot.Conn == conn {
-					q.ghost, q.woken = true, nil
 					c.dead, c.slot = true, Slot{ghost, 0}
 				}
 			}
