@@ -16,7 +16,7 @@ func (b *Broker) bury(q *queue, e *entry, reason string) {
 // send lets the first n dead letters arrive. They come after all that the same step does to other queues, and may come later
 // than what is published next.
 func (b *Broker) send(n int) {
-	for range n {
+	for range min(n, len(b.letters)) {
 		first := b.letters[0]
 		b.letters = b.letters[1:]
 		b.deadLetter(first)

@@ -58,7 +58,14 @@ func (b *Broker) Advance(to Span) {
 		}
 		b.now = t.at
 		t.do()
-		b.deliver()
+		// What the letters set off may come after what happens at the same time elsewhere.
+		b.send(len(b.letters))
+		for b.deliverOne(b.names()) {
+		}
+		if n := len(b.letters); n > 0 {
+			b.met("letters", to, n)
+			b.send(b.branch(n + 1))
+		}
 	}
 	b.now = to
 	for _, q := range b.queues {
@@ -126,8 +133,12 @@ func (b *Broker) coming() []timed {
 // Crash ends connections as the death of their process does: at once for the client, and for others when it is missed.
 func (b *Broker) Crash(conns []int) {
 	ghost := -b.next() // who has what the process had
-	until := func(d time.Duration) *Span { return &Span{b.now.From, b.now.To.Add(d)} }
-	d := &ghosts{conn: ghost, leases: until(b.rules.Lease), sessions: until(b.rules.Session)}
+	// Leases end before sessions, and neither right away.
+	d := &ghosts{
+		conn:     ghost,
+		leases:   &Span{b.now.From, b.now.To.Add(b.rules.Lease)},
+		sessions: &Span{b.now.From.Add(b.rules.Lease), b.now.To.Add(b.rules.Session)},
+	}
 	b.relieved = d.sessions.To
 	for _, q := range b.queues { // who watches over their time may have to be replaced, and counts anew
 		q.used.To = d.sessions.To
