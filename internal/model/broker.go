@@ -45,6 +45,7 @@ type Broker struct {
 	dead      []*ghosts // what processes had that were killed, until they are missed
 	delayed   []held
 	relieved  time.Time // by when another process does what one that was killed did for all
+	steps     int
 	serial    int
 	generated int // names of queues, amq.gen-1 and so on
 
@@ -83,7 +84,10 @@ type queue struct {
 // entry is a message in a queue.
 type entry struct {
 	m           *message
-	place       int // of its arrival
+	place       int    // of its arrival
+	step        int    // in which it came
+	path        string // the queues it died in on its way, in that step
+	owed        bool   // a consumer waited for it, and is to get it in this step
 	level       int
 	redelivered bool
 	taken       int // how often it was handed over
@@ -104,6 +108,7 @@ type letter struct {
 	e           *entry
 	dlx, reason string
 	at          Span
+	path        string
 }
 
 // held is a message that an x-delayed-message exchange keeps.

@@ -66,13 +66,18 @@ func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
 	if len(q.ready) == 0 {
 		return 0
 	}
-	e := q.ready[0]
-	b.take(q, e)
-	r.Got = delivery(q, e)
 	var seen *Delivery
 	if b.run.seen != nil {
 		seen = b.run.seen.Reply.Got
 	}
+	e := q.ready[0]
+	for _, h := range q.heads() {
+		if seen != nil && seen.is(q, h) {
+			e = h
+		}
+	}
+	b.take(q, e)
+	r.Got = delivery(q, e)
 	r.Got.Tag = b.number(ch, seen)
 	if !m.NoAck {
 		ch.unacked = append(ch.unacked, unacked{tag: r.Got.Tag, queue: q.name, id: q.id, e: e})
@@ -83,7 +88,8 @@ func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
 }
 
 func (b *Broker) take(q *queue, e *entry) {
-	q.ready = slices.DeleteFunc(q.ready, func(o *entry) bool { return o == e })
+	q.remove(e)
+	e.owed = false
 	e.taken++
 }
 
@@ -185,15 +191,16 @@ func (b *Broker) deliverOne(queues []string) bool {
 		if b.queues[name] != q || len(q.ready) == 0 {
 			continue
 		}
-		e := q.ready[0]
-		for _, c := range b.takers(q) {
-			if first == nil {
-				first = func() { b.give(q, e, c, nil) }
-			}
-			possible = append(possible, fmt.Sprintf("%s of %s to %s on %v", e.m.p.Body, q.name, c.tag, c.slot))
-			if d := b.following(c); d != nil && d.is(e) {
-				b.give(q, e, c, d)
-				return true
+		for _, e := range q.heads() {
+			for _, c := range b.takers(q) {
+				if first == nil {
+					first = func() { b.give(q, e, c, nil) }
+				}
+				possible = append(possible, fmt.Sprintf("%s of %s to %s on %v", e.m.p.Body, q.name, c.tag, c.slot))
+				if d := b.following(c); d != nil && d.is(q, e) {
+					b.give(q, e, c, d)
+					return true
+				}
 			}
 		}
 	}
@@ -207,9 +214,14 @@ func (b *Broker) deliverOne(queues []string) bool {
 	return true
 }
 
-// is reports whether what was seen is an entry: it came the same way, with the same deaths.
-func (d *Delivery) is(e *entry) bool {
-	return string(d.Message.Body) == string(e.m.p.Body) && d.Exchange == e.m.exchange && d.Key == e.m.key && d.Redelivered == e.redelivered
+// is reports whether what was seen is an entry of a queue: it came the same way, with the same deaths.
+func (d *Delivery) is(q *queue, e *entry) bool {
+	if string(d.Message.Body) != string(e.m.p.Body) || d.Exchange != e.m.exchange || d.Key != e.m.key || d.Redelivered != e.redelivered {
+		return false
+	}
+	next := *e
+	next.taken++
+	return diffMessage(&delivery(q, &next).Message, &d.Message) == ""
 }
 
 // give hands an entry to a consumer.

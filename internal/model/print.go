@@ -14,7 +14,7 @@ func (b *Broker) fingerprint() string {
 	places := map[int][]*entry{} // by incarnation of a queue
 	entries := func(q int, e *entry, extra ...any) {
 		places[q] = append(places[q], e)
-		fmt.Fprintln(&w, e.m, e.level, e.redelivered, e.taken, e.expires, extra)
+		fmt.Fprintln(&w, e.m, e.level, e.redelivered, e.taken, e.expires, e.step, e.path, extra)
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.exchanges)) {
 		fmt.Fprintln(&w, *b.exchanges[name])

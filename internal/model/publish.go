@@ -20,9 +20,6 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 		if i > 0 {
 			b.met("publish", i)
 			b.endBatch()
-			if n := len(b.letters); n > 0 {
-				b.send(b.branch(n + 1))
-			}
 		}
 		if bad := b.publish(ch, p); bad != 0 {
 			b.fail(ch, bad)
@@ -40,7 +37,9 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 
 // endBatch lets what expires as it comes do so, or wait for what is published next.
 func (b *Broker) endBatch() {
-	wait := func(q *queue) bool { return len(q.ready) > 0 && q.ready[0].instant }
+	wait := func(q *queue) bool {
+		return slices.ContainsFunc(q.ready, func(e *entry) bool { return e.instant && !e.owed })
+	}
 	for _, name := range b.names() {
 		if wait(b.queues[name]) && b.branch(2) == 0 {
 			return
@@ -159,14 +158,14 @@ func (b *Broker) accept(ch *client, s *staged) bool {
 
 // enqueue puts a message into a queue, unless that refuses it. A consumer that waits gets it before any limit is looked at.
 func (b *Broker) enqueue(q *queue, m *message) bool {
-	e := &entry{m: m, place: b.next()}
+	e := &entry{m: m, place: b.next(), step: b.steps, path: b.run.path}
 	if top, ok := number(q.args["x-max-priority"]); ok {
 		e.level = min(int(m.p.Priority), int(top))
 	}
-	waiting := len(q.ready) == 0 && len(b.takers(q)) > 0
+	waiting := q.unowed() == 0 && b.takes(q) > len(q.ready)
 	for b.rules.TakesFirst && !b.run.whole && b.seenToTake(q) {
 		b.deliverOne([]string{q.name})
-		waiting = len(q.ready) == 0 && len(b.takers(q)) > 0
+		waiting = q.unowed() == 0 && b.takes(q) > len(q.ready)
 	}
 	if q.ghost > 0 && q.woken == nil {
 		t := b.now.To
@@ -191,7 +190,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		return true
 	}
 	if waiting {
-		b.deliverNow(q, e)
+		b.await(q, e)
 		return true
 	}
 	b.trim(q)
@@ -199,12 +198,13 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	return true
 }
 
-// deliverNow gives a message to a consumer that waits for it: it is not expired on the way, whatever its time.
-func (b *Broker) deliverNow(q *queue, e *entry) {
-	expires := e.expires
-	e.expires = nil
-	b.deliverOne([]string{q.name})
-	e.expires = expires
+// await gives a message to a consumer that waits for it, or lets it wait itself for one that was seen to come before it by
+// another way. It does not expire meanwhile, whatever its time, and no limit counts it.
+func (b *Broker) await(q *queue, e *entry) {
+	e.owed = true
+	if b.run.seen == nil || b.seenToTake(q) {
+		b.deliverOne([]string{q.name})
+	}
 }
 
 func ttl(q *queue, m *message) (time.Duration, bool) {
@@ -233,16 +233,28 @@ func (q *queue) bounded() bool {
 	return q.args["x-max-length"] != nil || q.args["x-max-length-bytes"] != nil
 }
 
+// unowed returns how many messages wait that no consumer waited for.
+func (q *queue) unowed() (n int) {
+	for _, e := range q.ready {
+		if !e.owed {
+			n++
+		}
+	}
+	return n
+}
+
 // over reports whether a queue is over its limits, with one more. Room is how many messages do not count, being on their way.
 func (q *queue) over(room int, more ...*entry) bool {
-	all := slices.Concat(q.ready, more)
-	bytes := 0
-	for _, e := range all {
-		bytes += len(e.m.p.Body)
+	all, bytes := 0, 0
+	for _, e := range slices.Concat(q.ready, more) {
+		if !e.owed {
+			all++
+			bytes += len(e.m.p.Body)
+		}
 	}
 	n, hasN := number(q.args["x-max-length"])
 	size, hasSize := number(q.args["x-max-length-bytes"])
-	return hasN && len(all) > int(n)+room || hasSize && room == 0 && bytes > int(size)
+	return hasN && all > int(n)+room || hasSize && room == 0 && bytes > int(size)
 }
 
 // kept returns how many messages more than it should a queue keeps in this step for a process that has been killed.
@@ -273,8 +285,8 @@ func (b *Broker) trim(q *queue) {
 		return
 	}
 	for len(q.ready) > 0 && q.over(b.kept(q)) {
-		e := q.ready[0]
-		q.ready = slices.Clone(q.ready[1:])
+		e := b.someHead(q)
+		q.remove(e)
 		b.bury(q, e, "maxlen")
 	}
 }

@@ -116,9 +116,10 @@ func (b *Broker) settleDown(q *queue) {
 
 // seenToTake reports whether the head of a queue was seen to go to a consumer that waits.
 func (b *Broker) seenToTake(q *queue) bool {
-	return len(q.ready) > 0 && slices.ContainsFunc(b.takers(q), func(c *consumer) bool {
+	heads := q.heads()
+	return len(heads) > 0 && slices.ContainsFunc(b.takers(q), func(c *consumer) bool {
 		d := b.following(c)
-		return d != nil && d.is(q.ready[0])
+		return d != nil && slices.ContainsFunc(heads, func(e *entry) bool { return d.is(q, e) })
 	})
 }
 
@@ -169,8 +170,11 @@ func (b *Broker) commit(ch *client) int {
 		b.run.whole = false
 		for _, name := range b.names() {
 			q := b.queues[name]
-			for b.seenToTake(q) {
-				b.deliverNow(q, q.ready[0])
+			for n := b.takes(q); n > 0 && b.seenToTake(q); n-- {
+				for _, e := range q.heads() {
+					e.owed = true
+				}
+				b.deliverOne([]string{name})
 			}
 			b.trim(q)
 			b.expireHead(q)

@@ -58,14 +58,7 @@ func (b *Broker) Advance(to Span) {
 		}
 		b.now = t.at
 		t.do()
-		// What the letters set off may come after what happens at the same time elsewhere.
-		b.send(len(b.letters))
-		for b.deliverOne(b.names()) {
-		}
-		if n := len(b.letters); n > 0 {
-			b.met("letters", to, n)
-			b.send(b.branch(n + 1))
-		}
+		b.deliver()
 	}
 	b.now = to
 	for _, q := range b.queues {
@@ -88,12 +81,18 @@ func (b *Broker) coming() []timed {
 	}
 	for _, name := range b.names() {
 		q := b.queues[name]
-		if len(q.ready) > 0 && q.ready[0].expires != nil {
-			at := late(*q.ready[0].expires)
+		for _, e := range q.heads() {
+			if e.expires == nil {
+				continue
+			}
+			at := late(*e.expires)
 			if q.ghost > 0 {
 				at.To = at.To.Add(b.rules.Grace)
 			}
-			all = append(all, timed{at, func() { b.expire(q) }})
+			if len(q.heads()) > 1 { // another may be the head, and keep it for any time
+				at.To = at.To.Add(time.Hour)
+			}
+			all = append(all, timed{at, func() { b.expire(q, e) }})
 		}
 		if ms, has := number(q.args["x-expires"]); has && len(q.consumers) == 0 {
 			at := late(q.used.Add(time.Duration(ms) * time.Millisecond))
