@@ -61,7 +61,7 @@ func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
 		q.used = b.now
 	}
 	for b.clearHead(q); len(b.letters) > 0; b.clearHead(q) {
-		b.send(len(b.letters)) // one may come back here
+		b.send() // one may come back here
 	}
 	if len(q.ready) == 0 {
 		return 0
@@ -172,8 +172,10 @@ func (b *Broker) windows(c *consumer) (mine, all int) {
 // deliver hands out all that can be handed out.
 func (b *Broker) deliver() {
 	for more := true; more; {
-		b.send(len(b.letters))
-		more = b.deliverOne(b.names()) || len(b.letters) > 0
+		for len(b.letters) > 0 {
+			b.send()
+		}
+		more = b.deliverOne(b.names(), true) || len(b.letters) > 0
 	}
 }
 
@@ -205,6 +207,9 @@ func (b *Broker) deliverOne(queues []string) bool {
 		}
 	}
 	if first == nil {
+		return false
+	}
+	if b.run.seen != nil && !end {
 		return false
 	}
 	if b.run.seen != nil {

@@ -13,16 +13,12 @@ func (b *Broker) bury(q *queue, e *entry, reason string) {
 	}
 }
 
-// send lets the first n dead letters arrive.
-func (b *Broker) send(n int) {
-	for range min(n, len(b.letters)) {
-		first := b.letters[0]
-		b.letters = b.letters[1:]
-		path := b.run.path
-		b.run.path = first.path
-		b.deadLetter(first)
-		b.run.path = path
-	}
+// send lets the first dead letter arrive.
+func (b *Broker) send() {
+	first, path := b.letters[0], b.run.path
+	b.letters, b.run.path = b.letters[1:], first.path
+	b.deadLetter(first)
+	b.run.path = path
 }
 
 func (b *Broker) deadLetter(l letter) {

@@ -164,7 +164,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	}
 	waiting := q.unowed() == 0 && b.takes(q) > len(q.ready)
 	for b.rules.TakesFirst && !b.run.whole && b.seenToTake(q) {
-		b.deliverOne([]string{q.name})
+		b.deliverOne([]string{q.name}, false)
 		waiting = q.unowed() == 0 && b.takes(q) > len(q.ready)
 	}
 	if q.ghost > 0 && q.woken == nil {
@@ -203,7 +203,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 func (b *Broker) await(q *queue, e *entry) {
 	e.owed = true
 	if b.run.seen == nil || b.seenToTake(q) {
-		b.deliverOne([]string{q.name})
+		b.deliverOne([]string{q.name}, false)
 	}
 }
 

@@ -109,7 +109,7 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 // settleDown has a queue keep its limit after something came back.
 func (b *Broker) settleDown(q *queue) {
 	for b.rules.TakesFirst && q.over(0) && b.seenToTake(q) {
-		b.deliverOne([]string{q.name})
+		b.deliverOne([]string{q.name}, false)
 	}
 	b.trim(q)
 }
@@ -174,7 +174,7 @@ func (b *Broker) commit(ch *client) int {
 				for _, e := range q.heads() {
 					e.owed = true
 				}
-				b.deliverOne([]string{name})
+				b.deliverOne([]string{name}, false)
 			}
 			b.trim(q)
 			b.expireHead(q)

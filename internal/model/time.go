@@ -58,7 +58,11 @@ func (b *Broker) Advance(to Span) {
 		}
 		b.now = t.at
 		t.do()
-		b.deliver()
+		for len(b.letters) > 0 {
+			b.send()
+		}
+		for b.deliverOne(b.names(), false) { // the rest when all has come that comes now
+		}
 	}
 	b.now = to
 	for _, q := range b.queues {
