@@ -181,7 +181,7 @@ func (b *Broker) deliver() {
 
 // deliverOne hands one message to a consumer: one that was seen to get it, where the step follows. A message that could
 // be handed over and was not seen to be is not allowed.
-func (b *Broker) deliverOne(queues []string) bool {
+func (b *Broker) deliverOne(queues []string, end bool) bool {
 	var first func()
 	var possible []string
 	for _, name := range queues {
