@@ -41,7 +41,13 @@ func (b *Broker) fingerprint() string {
 	}
 	slices.SortStableFunc(all, func(x, y *client) int { return strings.Compare(x.slot.String(), y.slot.String()) })
 	for _, ch := range all {
-		fmt.Fprintln(&w, ch.slot, ch.closed, ch.tag, ch.prefetch, ch.all, ch.lastQueue, ch.confirming, ch.published, ch.tx)
+		fmt.Fprintln(&w, ch.slot, ch.closed, ch.tag, ch.prefetch, ch.all, ch.lastQueue, ch.confirming, ch.published)
+		if ch.tx != nil {
+			fmt.Fprintln(&w, ch.tx.answers)
+			for _, s := range ch.tx.publishes {
+				fmt.Fprintln(&w, s.m, s.queues)
+			}
+		}
 		for _, u := range ch.unacked {
 			entries(u.id, u.e, u.tag, u.queue, ids[u.id], u.answered)
 		}
