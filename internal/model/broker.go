@@ -136,6 +136,7 @@ type client struct {
 	lastQueue     string
 	unacked       []unacked
 	confirming    bool
+	doomed        bool // it is about to end: nobody sees what it gets
 	published     uint64
 	tx            *tx
 }

@@ -182,7 +182,7 @@ func (b *Broker) deliver() {
 // deliverOne hands one message to a consumer: one that was seen to get it, where the step follows. A message that could
 // be handed over and was not seen to be is not allowed.
 func (b *Broker) deliverOne(queues []string, end bool) bool {
-	var first func()
+	var first, doomed func()
 	var possible []string
 	for _, name := range queues {
 		q := b.queues[name]
@@ -199,7 +199,9 @@ func (b *Broker) deliverOne(queues []string, end bool) bool {
 					first = func() { b.give(q, e, c, nil) }
 				}
 				possible = append(possible, fmt.Sprintf("%s of %s to %s on %v", e.m.p.Body, q.name, c.tag, c.slot))
-				if d := b.following(c); d != nil && d.is(q, e) {
+				if doomed == nil && b.channels[c.slot].doomed {
+					doomed = func() { b.give(q, e, c, nil) }
+				} else if d := b.following(c); d != nil && d.is(q, e) {
 					b.give(q, e, c, d)
 					return true
 				}
@@ -208,6 +210,10 @@ func (b *Broker) deliverOne(queues []string, end bool) bool {
 	}
 	if first == nil {
 		return false
+	}
+	if doomed != nil {
+		doomed()
+		return true
 	}
 	if b.run.seen != nil && !end {
 		return false
@@ -233,6 +239,12 @@ func (d *Delivery) is(q *queue, e *entry) bool {
 func (b *Broker) give(q *queue, e *entry, c *consumer, seen *Delivery) {
 	ch := b.channels[c.slot]
 	b.take(q, e)
+	if ch.doomed {
+		if !c.noAck {
+			ch.unacked = append(ch.unacked, unacked{queue: q.name, id: q.id, e: e, consumer: c.id})
+		}
+		return
+	}
 	d := delivery(q, e)
 	d.Consumer = c.tag
 	h := b.run.step.at(c.slot)

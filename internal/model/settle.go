@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -79,12 +80,15 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 	if b.rules.TakesFirst && slices.ContainsFunc(us, func(u unacked) bool { q := b.queues[u.queue]; return q != nil && q.bounded() }) {
 		one = len(us) > 1 && b.branch(2) == 1
 	}
-	for _, u := range us {
+	for i, u := range us {
 		q := b.queues[u.queue]
 		if q == nil || q.id != u.id {
 			continue
 		}
 		u.e.redelivered = true
+		if several(us, u.queue) && b.rules.TakesFirst {
+			u.e.step, u.e.path = b.steps, fmt.Sprint("back", i)
+		}
 		if limit, has := number(q.args["x-delivery-limit"]); has && counting && u.e.taken > int(limit) {
 			b.bury(q, u.e, "delivery_limit")
 			continue
@@ -104,6 +108,18 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 		b.settleDown(q)
 		b.expireHead(q)
 	}
+}
+
+// several reports whether messages of a queue come back that went to several consumers: they come back in the order in which
+// the channel got them, one by one, so that who waits may get them in that order and not in their old one.
+func several(us []unacked, queue string) bool {
+	from := map[int]bool{}
+	for _, u := range us {
+		if u.queue == queue {
+			from[u.consumer] = true
+		}
+	}
+	return len(from) > 1
 }
 
 // settleDown has a queue keep its limit after something came back.
