@@ -44,11 +44,13 @@ type Broker struct {
 	channels  map[Slot]*client
 	dead      []*ghosts // what processes had that were killed, until they are missed
 	delayed   []held
+	relieved  time.Time // by when another process does what one that was killed did for all
+	steps     int
 	serial    int
 	generated int // names of queues, amq.gen-1 and so on
 
 	run     *run     // the step under way
-	letters []func() // dead letters of the step, on their way
+	letters []letter // of the step, on their way
 }
 
 type exchange struct {
@@ -75,18 +77,22 @@ type queue struct {
 	consumers           []*consumer
 	active              int        // id of the single active consumer, where there is one
 	used                Span       // for x-expires
-	ghost               bool       // a process was killed that may have said it would take messages: they are kept for it, a while
+	ghost               int        // how many messages a process had said it would take that was killed: kept for it, a while
 	woken               *time.Time // when it would have been told of the first
 }
 
 // entry is a message in a queue.
 type entry struct {
 	m           *message
-	place       int // of its arrival
+	place       int    // of its arrival
+	step        int    // in which it came
+	path        string // the queues it died in on its way, in that step
+	owed        bool   // a consumer waited for it, and is to get it in this step
 	level       int
 	redelivered bool
 	taken       int // how often it was handed over
 	expires     *Span
+	instant     bool // it expires as it comes
 }
 
 // message is never changed once it is made.
@@ -94,6 +100,15 @@ type message struct {
 	exchange, key string
 	bcc           []string
 	p             channel.Publishing
+}
+
+// letter is a message that died and goes to its dead-letter exchange.
+type letter struct {
+	q           *queue
+	e           *entry
+	dlx, reason string
+	at          Span
+	path        string
 }
 
 // held is a message that an x-delayed-message exchange keeps.
@@ -121,6 +136,7 @@ type client struct {
 	lastQueue     string
 	unacked       []unacked
 	confirming    bool
+	doomed        bool // it is about to end: nobody sees what it gets
 	published     uint64
 	tx            *tx
 }

@@ -150,14 +150,53 @@ func (b *Broker) endExclusive(conn int) {
 	}
 }
 
-// end ends channels with a code: their messages go back first, then their consumers go.
+// end ends channels with a code. Those of one connection end together on RabbitMQ; elsewhere one may end before the other, which
+// takes meanwhile what comes back.
 func (b *Broker) end(all []*client, code int) {
 	for _, ch := range all {
-		ch.closed = code
+		ch.doomed = true
 		h := b.run.step.at(ch.slot)
 		h.Closed, h.Deliveries = code, nil // what came before is void
 		delete(b.run.tags, ch.slot)
-		ch.tx = nil
+	}
+	way := 0
+	if b.rules.TakesFirst && b.consuming(all) > 1 {
+		way = b.branch(3)
+	}
+	if way == 0 {
+		b.endTogether(all, code)
+		return
+	}
+	if way == 2 {
+		slices.Reverse(all)
+	}
+	for _, ch := range all {
+		b.endTogether([]*client{ch}, code)
+		for len(b.letters) > 0 {
+			b.send()
+		}
+		for b.deliverOne(b.names(), false) {
+		}
+	}
+}
+
+// consuming returns how many of the channels have consumers.
+func (b *Broker) consuming(all []*client) (n int) {
+	for _, ch := range all {
+		for _, q := range b.queues {
+			if slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot == ch.slot }) {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// endTogether ends channels: their messages go back first, then their consumers go.
+func (b *Broker) endTogether(all []*client, code int) {
+	for _, ch := range all {
+		ch.closed, ch.tx = code, nil
 		for _, q := range b.queues {
 			for _, c := range q.consumers {
 				if c.slot == ch.slot {

@@ -61,18 +61,23 @@ func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
 		q.used = b.now
 	}
 	for b.clearHead(q); len(b.letters) > 0; b.clearHead(q) {
-		b.send(len(b.letters)) // one may come back here
+		b.send() // one may come back here
 	}
 	if len(q.ready) == 0 {
 		return 0
 	}
-	e := q.ready[0]
-	b.take(q, e)
-	r.Got = delivery(q, e)
 	var seen *Delivery
 	if b.run.seen != nil {
 		seen = b.run.seen.Reply.Got
 	}
+	e := q.ready[0]
+	for _, h := range q.heads() {
+		if seen != nil && seen.is(q, h) {
+			e = h
+		}
+	}
+	b.take(q, e)
+	r.Got = delivery(q, e)
 	r.Got.Tag = b.number(ch, seen)
 	if !m.NoAck {
 		ch.unacked = append(ch.unacked, unacked{tag: r.Got.Tag, queue: q.name, id: q.id, e: e})
@@ -83,7 +88,8 @@ func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
 }
 
 func (b *Broker) take(q *queue, e *entry) {
-	q.ready = slices.DeleteFunc(q.ready, func(o *entry) bool { return o == e })
+	q.remove(e)
+	e.owed = false
 	e.taken++
 }
 
@@ -130,8 +136,29 @@ func (b *Broker) hasRoom(q *queue, c *consumer) bool {
 	if c.noAck {
 		return true
 	}
-	mine, all := 0, 0
-	for _, u := range ch.unacked {
+	mine, all := b.windows(c)
+	return (c.window == 0 || mine < c.window) && (ch.all == 0 || all < ch.all)
+}
+
+// takes returns how many messages the consumers of a queue could take.
+func (b *Broker) takes(q *queue) (n int) {
+	for _, c := range b.takers(q) {
+		room := 256
+		mine, all := b.windows(c)
+		if c.window > 0 && !c.noAck {
+			room = min(room, c.window-mine)
+		}
+		if g := b.channels[c.slot].all; g > 0 && !c.noAck {
+			room = min(room, g-all)
+		}
+		n += room
+	}
+	return n
+}
+
+// windows returns how many messages a consumer and its channel have that were not answered.
+func (b *Broker) windows(c *consumer) (mine, all int) {
+	for _, u := range b.channels[c.slot].unacked {
 		if u.consumer == c.id {
 			mine++
 		}
@@ -139,21 +166,23 @@ func (b *Broker) hasRoom(q *queue, c *consumer) bool {
 			all++
 		}
 	}
-	return (c.window == 0 || mine < c.window) && (ch.all == 0 || all < ch.all)
+	return mine, all
 }
 
 // deliver hands out all that can be handed out.
 func (b *Broker) deliver() {
 	for more := true; more; {
-		b.send(len(b.letters))
-		more = b.deliverOne(b.names()) || len(b.letters) > 0
+		for len(b.letters) > 0 {
+			b.send()
+		}
+		more = b.deliverOne(b.names(), true) || len(b.letters) > 0
 	}
 }
 
 // deliverOne hands one message to a consumer: one that was seen to get it, where the step follows. A message that could
 // be handed over and was not seen to be is not allowed.
-func (b *Broker) deliverOne(queues []string) bool {
-	var first func()
+func (b *Broker) deliverOne(queues []string, end bool) bool {
+	var first, doomed func()
 	var possible []string
 	for _, name := range queues {
 		q := b.queues[name]
@@ -164,19 +193,29 @@ func (b *Broker) deliverOne(queues []string) bool {
 		if b.queues[name] != q || len(q.ready) == 0 {
 			continue
 		}
-		e := q.ready[0]
-		for _, c := range b.takers(q) {
-			if first == nil {
-				first = func() { b.give(q, e, c, nil) }
-			}
-			possible = append(possible, fmt.Sprintf("%s of %s to %s on %v", e.m.p.Body, q.name, c.tag, c.slot))
-			if d := b.following(c); d != nil && string(d.Message.Body) == string(e.m.p.Body) {
-				b.give(q, e, c, d)
-				return true
+		for _, e := range q.heads() {
+			for _, c := range b.takers(q) {
+				if first == nil {
+					first = func() { b.give(q, e, c, nil) }
+				}
+				possible = append(possible, fmt.Sprintf("%s of %s to %s on %v", e.m.p.Body, q.name, c.tag, c.slot))
+				if doomed == nil && b.channels[c.slot].doomed {
+					doomed = func() { b.give(q, e, c, nil) }
+				} else if d := b.following(c); d != nil && d.is(q, e) {
+					b.give(q, e, c, d)
+					return true
+				}
 			}
 		}
 	}
 	if first == nil {
+		return false
+	}
+	if doomed != nil {
+		doomed()
+		return true
+	}
+	if b.run.seen != nil && !end {
 		return false
 	}
 	if b.run.seen != nil {
@@ -186,10 +225,26 @@ func (b *Broker) deliverOne(queues []string) bool {
 	return true
 }
 
+// is reports whether what was seen is an entry of a queue: it came the same way, with the same deaths.
+func (d *Delivery) is(q *queue, e *entry) bool {
+	if string(d.Message.Body) != string(e.m.p.Body) || d.Exchange != e.m.exchange || d.Key != e.m.key || d.Redelivered != e.redelivered {
+		return false
+	}
+	next := *e
+	next.taken++
+	return diffMessage(&delivery(q, &next).Message, &d.Message) == ""
+}
+
 // give hands an entry to a consumer.
 func (b *Broker) give(q *queue, e *entry, c *consumer, seen *Delivery) {
 	ch := b.channels[c.slot]
 	b.take(q, e)
+	if ch.doomed {
+		if !c.noAck {
+			ch.unacked = append(ch.unacked, unacked{queue: q.name, id: q.id, e: e, consumer: c.id})
+		}
+		return
+	}
 	d := delivery(q, e)
 	d.Consumer = c.tag
 	h := b.run.step.at(c.slot)

@@ -9,23 +9,20 @@ import (
 // bury is the end of a message in a queue by a rule: dropped, or sent on to the dead-letter exchange.
 func (b *Broker) bury(q *queue, e *entry, reason string) {
 	if dlx, has := q.args["x-dead-letter-exchange"].(string); has {
-		at := b.now
-		b.letters = append(b.letters, func() { b.deadLetter(q, e, dlx, reason, at) })
+		b.letters = append(b.letters, letter{q, e, dlx, reason, b.now, b.run.path + "/" + q.name})
 	}
 }
 
-// send lets the first n dead letters arrive. They come after all that the same step does to other queues, and may come later
-// than what is published next.
-func (b *Broker) send(n int) {
-	for range n {
-		first := b.letters[0]
-		b.letters = b.letters[1:]
-		first()
-	}
+// send lets the first dead letter arrive.
+func (b *Broker) send() {
+	first, path := b.letters[0], b.run.path
+	b.letters, b.run.path = b.letters[1:], first.path
+	b.deadLetter(first)
+	b.run.path = path
 }
 
-func (b *Broker) deadLetter(q *queue, e *entry, dlx, reason string, at Span) {
-	old := e.m
+func (b *Broker) deadLetter(l letter) {
+	q, dlx, reason, old := l.q, l.dlx, l.reason, l.e.m
 	m := &message{exchange: dlx, key: old.key, bcc: old.bcc, p: old.p}
 	m.p.Expiration = ""
 	h := channel.Table{}
@@ -38,7 +35,7 @@ func (b *Broker) deadLetter(q *queue, e *entry, dlx, reason string, at Span) {
 		keys = append(keys, k)
 	}
 	death := channel.Table{
-		"count": int64(1), "reason": reason, "queue": q.name, "time": at, "exchange": old.exchange, "routing-keys": keys,
+		"count": int64(1), "reason": reason, "queue": q.name, "time": l.at, "exchange": old.exchange, "routing-keys": keys,
 	}
 	if old.p.Expiration != "" {
 		death["original-expiration"] = old.p.Expiration
@@ -91,12 +88,18 @@ func cycle(deaths []any, queue, reason string) bool {
 
 // expireHead removes what has expired from the head of a queue, as whoever takes from it does.
 func (b *Broker) expireHead(q *queue) {
-	for len(q.ready) > 0 && q.ready[0].expires != nil {
-		t := q.ready[0].expires
-		if t.From.After(b.now.To) || t.To.After(b.now.From) && b.branch(2) == 0 || b.keeps(q) {
+	for {
+		e := b.someHead(q)
+		if e == nil || e.expires == nil || e.owed || e.expires.From.After(b.now.To) || b.kept(q) > 0 {
 			return
 		}
-		b.expire(q)
+		if !e.instant && e.expires.To.After(b.now.From) && b.branch(2) == 0 {
+			return
+		}
+		if e.instant && b.run.burst && b.rules.TakesFirst {
+			return // it is looked at when all of its batch are there
+		}
+		b.expire(q, e)
 	}
 }
 
@@ -106,17 +109,46 @@ func (b *Broker) clearHead(q *queue) {
 	limit, has := number(q.args["x-delivery-limit"])
 	for {
 		b.expireHead(q)
-		if !has || len(q.ready) == 0 || q.ready[0].taken <= int(limit) {
+		e := b.someHead(q)
+		if !has || e == nil || e.taken <= int(limit) {
 			return
 		}
-		e := q.ready[0]
-		q.ready = slices.Clone(q.ready[1:])
+		q.remove(e)
 		b.bury(q, e, "delivery_limit")
 	}
 }
 
-func (b *Broker) expire(q *queue) {
-	e := q.ready[0]
-	q.ready = slices.Clone(q.ready[1:])
+func (b *Broker) expire(q *queue, e *entry) {
+	q.remove(e)
 	b.bury(q, e, "expired")
+}
+
+// heads returns the messages of which any may be the first of a queue. What came in one step by different ways came in no
+// known order; what came by the same way came in order.
+func (q *queue) heads() (all []*entry) {
+	for _, e := range q.ready {
+		if len(all) > 0 && (e.level != all[0].level || e.step != all[0].step) {
+			break
+		}
+		if !slices.ContainsFunc(all, func(f *entry) bool { return f.path == e.path }) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// someHead returns the head of a queue where nobody can see which it is; nil: there is none.
+func (b *Broker) someHead(q *queue) *entry {
+	heads := q.heads()
+	if len(heads) == 0 {
+		return nil
+	}
+	if len(heads) > 1 {
+		b.met("head", q.name, b.serial)
+	}
+	return heads[b.branch(len(heads))]
+}
+
+func (q *queue) remove(e *entry) {
+	q.ready = slices.DeleteFunc(slices.Clone(q.ready), func(f *entry) bool { return f == e })
 }

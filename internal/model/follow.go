@@ -8,7 +8,7 @@ import (
 // Bounds of Follow: how many states it keeps, and how many ways of a step it goes. Beyond them a script fails as undecided.
 const (
 	maxStates = 512
-	maxTries  = 20000
+	maxTries  = 4000
 )
 
 // run is one step under way in one state.
@@ -17,13 +17,18 @@ type run struct {
 	seen    *Step // what is followed; nil: the model goes its own way
 	read    map[reader]int
 	tags    map[Slot][]uint64 // given in this step
+	keeps   map[int]bool      // queues, by id, that keep messages for who is dead
 	choices []int             // those to be taken again
 	widths  []int             // how many there were at each
 
 	visited map[string]bool // states in which other branches of this step asked before
+	own     map[string]bool // those of this one
 	fixed   int             // how many of the choices are taken again
 
-	declares bool // it is a declaration of a queue, whose 540 closes the channel alone
+	path     string // of what is put into queues now
+	burst    bool   // messages are published in a row
+	whole    bool   // messages come together, in one step of the store
+	declares bool   // it is a declaration of a queue, whose 540 closes the channel alone
 }
 
 // reader is a consumer whose deliveries are followed.
@@ -50,17 +55,22 @@ func (b *Broker) branch(n int) int {
 }
 
 // met leaves a branch that has come to a state in which another was before: what comes by itself can come in many orders
-// that end the same. It is asked where the step is about to branch.
-func (b *Broker) met() {
+// that end the same. It is asked where the step is about to branch, and told where that is.
+func (b *Broker) met(where ...any) {
 	r := b.run
-	if len(r.widths) < r.fixed || r.seen == nil {
+	if r.seen == nil {
 		return
 	}
-	key := fmt.Sprint(b.fingerprint(), b.now, r.read)
-	if r.visited[key] {
+	key := fmt.Sprint(where, b.fingerprint(), r.read, r.keeps)
+	for slot, h := range r.step.Heard {
+		if len(h.Confirms) > 0 {
+			key += fmt.Sprint(slot, h.Confirms)
+		}
+	}
+	if len(r.widths) >= r.fixed && r.visited[key] && !r.own[key] {
 		panic(stray{"other ways lead there"})
 	}
-	r.visited[key] = true
+	r.visited[key], r.own[key] = true, true
 }
 
 // following returns the next delivery that a consumer was seen to get and the step has not explained yet; nil: there is none.
@@ -144,7 +154,8 @@ type tried struct {
 // try runs a step in a copy of a state, by the choices given and the first of the others; nil: it strayed from what was seen.
 func try(s *Broker, seen *Step, choices []int, visited map[string]bool, act func(b *Broker)) (b *Broker, t tried) {
 	b = s.clone()
-	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
+	b.steps++
+	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, own: map[string]bool{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
 	b.run = t.run
 	defer func() {
 		switch p := recover().(type) {

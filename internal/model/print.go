@@ -14,7 +14,7 @@ func (b *Broker) fingerprint() string {
 	places := map[int][]*entry{} // by incarnation of a queue
 	entries := func(q int, e *entry, extra ...any) {
 		places[q] = append(places[q], e)
-		fmt.Fprintln(&w, e.m, e.level, e.redelivered, e.taken, e.expires, extra)
+		fmt.Fprintln(&w, e.m, e.level, e.redelivered, e.taken, e.expires, e.step, e.path, extra)
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.exchanges)) {
 		fmt.Fprintln(&w, *b.exchanges[name])
@@ -41,10 +41,19 @@ func (b *Broker) fingerprint() string {
 	}
 	slices.SortStableFunc(all, func(x, y *client) int { return strings.Compare(x.slot.String(), y.slot.String()) })
 	for _, ch := range all {
-		fmt.Fprintln(&w, ch.slot, ch.closed, ch.tag, ch.prefetch, ch.all, ch.lastQueue, ch.confirming, ch.published, ch.tx)
+		fmt.Fprintln(&w, ch.slot, ch.closed, ch.tag, ch.prefetch, ch.all, ch.lastQueue, ch.confirming, ch.published)
+		if ch.tx != nil {
+			fmt.Fprintln(&w, ch.tx.answers)
+			for _, s := range ch.tx.publishes {
+				fmt.Fprintln(&w, s.m, s.queues)
+			}
+		}
 		for _, u := range ch.unacked {
 			entries(u.id, u.e, u.tag, u.queue, ids[u.id], u.answered)
 		}
+	}
+	for _, l := range b.letters {
+		fmt.Fprintln(&w, l.q.name, l.e.m, l.reason, l.at)
 	}
 	for _, h := range b.delayed {
 		fmt.Fprintln(&w, h.m, h.due)

@@ -15,16 +15,41 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 	if ch == nil {
 		return
 	}
+	b.run.burst = len(ps) > 1
 	for i, p := range ps {
 		if i > 0 {
-			b.send(b.branch(len(b.letters) + 1))
+			b.met("publish", i)
+			b.endBatch()
 		}
 		if bad := b.publish(ch, p); bad != 0 {
 			b.fail(ch, bad)
 			break
 		}
 	}
+	b.run.burst = false
+	for _, name := range b.names() {
+		if q := b.queues[name]; len(ps) > 1 && q != nil {
+			b.expireHead(q)
+		}
+	}
 	b.deliver()
+}
+
+// endBatch lets what expires as it comes do so, or wait for what is published next.
+func (b *Broker) endBatch() {
+	wait := func(q *queue) bool {
+		return slices.ContainsFunc(q.ready, func(e *entry) bool { return e.instant && !e.owed })
+	}
+	for _, name := range b.names() {
+		if wait(b.queues[name]) && b.branch(2) == 0 {
+			return
+		}
+	}
+	b.run.burst = false
+	for _, name := range b.names() {
+		b.expireHead(b.queues[name])
+	}
+	b.run.burst = true
 }
 
 func (b *Broker) publish(ch *client, p *channel.Publish) int {
@@ -133,16 +158,24 @@ func (b *Broker) accept(ch *client, s *staged) bool {
 
 // enqueue puts a message into a queue, unless that refuses it. A consumer that waits gets it before any limit is looked at.
 func (b *Broker) enqueue(q *queue, m *message) bool {
-	e := &entry{m: m, place: b.next()}
+	e := &entry{m: m, place: b.next(), step: b.steps, path: b.run.path}
 	if top, ok := number(q.args["x-max-priority"]); ok {
 		e.level = min(int(m.p.Priority), int(top))
 	}
-	waiting := len(q.ready) == 0 && len(b.takers(q)) > 0
-	if q.ghost && q.woken == nil {
+	waiting := q.unowed() == 0 && b.takes(q) > len(q.ready)
+	for b.rules.TakesFirst && !b.run.whole && b.seenToTake(q) {
+		b.deliverOne([]string{q.name}, false)
+		waiting = q.unowed() == 0 && b.takes(q) > len(q.ready)
+	}
+	if q.ghost > 0 && q.woken == nil {
 		t := b.now.To
 		q.woken = &t
 	}
-	if q.refusesMore() && q.over(e) && !(waiting && b.rules.TakesFirst) && !b.keeps(q) {
+	room := b.kept(q)
+	if waiting && b.rules.TakesFirst || b.run.whole {
+		room += b.takes(q)
+	}
+	if q.refusesMore() && q.over(room, e) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
 			b.bury(q, e, "maxlen")
 		}
@@ -150,11 +183,14 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	}
 	if ttl, has := ttl(q, m); has {
 		t := b.now.Add(ttl)
-		e.expires = &t
+		e.expires, e.instant = &t, ttl == 0
 	}
 	q.insert(e)
+	if b.run.whole && b.takes(q) >= len(q.ready) { // what comes of it is seen when all is there
+		return true
+	}
 	if waiting {
-		b.deliverNow(q, e)
+		b.await(q, e)
 		return true
 	}
 	b.trim(q)
@@ -162,12 +198,13 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	return true
 }
 
-// deliverNow gives a message to a consumer that waits for it: it is not expired on the way, whatever its time.
-func (b *Broker) deliverNow(q *queue, e *entry) {
-	expires := e.expires
-	e.expires = nil
-	b.deliverOne([]string{q.name})
-	e.expires = expires
+// await gives a message to a consumer that waits for it, or lets it wait itself for one that was seen to come before it by
+// another way. It does not expire meanwhile, whatever its time, and no limit counts it.
+func (b *Broker) await(q *queue, e *entry) {
+	e.owed = true
+	if b.run.seen == nil || b.seenToTake(q) {
+		b.deliverOne([]string{q.name}, false)
+	}
 }
 
 func ttl(q *queue, m *message) (time.Duration, bool) {
@@ -192,20 +229,49 @@ func (q *queue) insert(e *entry) {
 	})
 }
 
-// over reports whether a queue is over its limits, with one more.
-func (q *queue) over(more ...*entry) bool {
-	all := slices.Concat(q.ready, more)
-	bytes := 0
-	for _, e := range all {
-		bytes += len(e.m.p.Body)
+func (q *queue) bounded() bool {
+	return q.args["x-max-length"] != nil || q.args["x-max-length-bytes"] != nil
+}
+
+// unowed returns how many messages wait that no consumer waited for.
+func (q *queue) unowed() (n int) {
+	for _, e := range q.ready {
+		if !e.owed {
+			n++
+		}
+	}
+	return n
+}
+
+// over reports whether a queue is over its limits, with one more. Room is how many messages do not count, being on their way.
+func (q *queue) over(room int, more ...*entry) bool {
+	all, bytes := 0, 0
+	for _, e := range slices.Concat(q.ready, more) {
+		if !e.owed {
+			all++
+			bytes += len(e.m.p.Body)
+		}
 	}
 	n, hasN := number(q.args["x-max-length"])
 	size, hasSize := number(q.args["x-max-length-bytes"])
-	return hasN && len(all) > int(n) || hasSize && bytes > int(size)
+	return hasN && all > int(n)+room || hasSize && room == 0 && bytes > int(size)
 }
 
-// keeps reports whether a queue keeps more than it should for a process that has been killed.
-func (b *Broker) keeps(q *queue) bool { return q.ghost && b.branch(2) == 1 }
+// kept returns how many messages more than it should a queue keeps in this step for a process that has been killed.
+func (b *Broker) kept(q *queue) int {
+	if q.ghost == 0 {
+		return 0
+	}
+	keeps, decided := b.run.keeps[q.id]
+	if !decided {
+		keeps = b.branch(2) == 1
+		b.run.keeps[q.id] = keeps
+	}
+	if keeps {
+		return q.ghost
+	}
+	return 0
+}
 
 // refusesMore reports whether a queue at its limit refuses what comes, where others drop their head.
 func (q *queue) refusesMore() bool {
@@ -218,9 +284,9 @@ func (b *Broker) trim(q *queue) {
 	if q.refusesMore() {
 		return
 	}
-	for len(q.ready) > 0 && q.over() && !b.keeps(q) {
-		e := q.ready[0]
-		q.ready = slices.Clone(q.ready[1:])
+	for len(q.ready) > 0 && q.over(b.kept(q)) {
+		e := b.someHead(q)
+		q.remove(e)
 		b.bury(q, e, "maxlen")
 	}
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -75,35 +76,66 @@ func (b *Broker) apply(us []unacked, kind channel.SettleKind) {
 // requeue puts messages back into their old places. With counting, one that has been handed over too often dies.
 func (b *Broker) requeue(us []unacked, counting bool) {
 	var touched []*queue
-	for _, u := range us {
+	one := false // whether they come back one by one, or together
+	if b.rules.TakesFirst && slices.ContainsFunc(us, func(u unacked) bool { q := b.queues[u.queue]; return q != nil && q.bounded() }) {
+		one = len(us) > 1 && b.branch(2) == 1
+	}
+	for i, u := range us {
 		q := b.queues[u.queue]
 		if q == nil || q.id != u.id {
 			continue
 		}
 		u.e.redelivered = true
+		if several(us, u.queue) && b.rules.TakesFirst {
+			u.e.step, u.e.path = b.steps, fmt.Sprint("back", i)
+		}
 		if limit, has := number(q.args["x-delivery-limit"]); has && counting && u.e.taken > int(limit) {
 			b.bury(q, u.e, "delivery_limit")
 			continue
 		}
 		q.insert(u.e)
+		if !counting {
+			continue // the store takes them back by itself: the limit is looked at when something comes
+		}
+		if one {
+			b.settleDown(q)
+		}
 		if !slices.Contains(touched, q) {
 			touched = append(touched, q)
 		}
 	}
 	for _, q := range touched {
-		for b.rules.TakesFirst && b.queues[q.name] == q && q.over() && b.seenToTake(q) {
-			b.deliverOne([]string{q.name})
-		}
-		b.trim(q)
+		b.settleDown(q)
 		b.expireHead(q)
 	}
 }
 
+// several reports whether messages of a queue come back that went to several consumers: they come back in the order in which
+// the channel got them, one by one, so that who waits may get them in that order and not in their old one.
+func several(us []unacked, queue string) bool {
+	from := map[int]bool{}
+	for _, u := range us {
+		if u.queue == queue {
+			from[u.consumer] = true
+		}
+	}
+	return len(from) > 1
+}
+
+// settleDown has a queue keep its limit after something came back.
+func (b *Broker) settleDown(q *queue) {
+	for b.rules.TakesFirst && q.over(0) && b.seenToTake(q) {
+		b.deliverOne([]string{q.name}, false)
+	}
+	b.trim(q)
+}
+
 // seenToTake reports whether the head of a queue was seen to go to a consumer that waits.
 func (b *Broker) seenToTake(q *queue) bool {
-	return len(q.ready) > 0 && slices.ContainsFunc(b.takers(q), func(c *consumer) bool {
+	heads := q.heads()
+	return len(heads) > 0 && slices.ContainsFunc(b.takers(q), func(c *consumer) bool {
 		d := b.following(c)
-		return d != nil && string(d.Message.Body) == string(q.ready[0].m.p.Body)
+		return d != nil && slices.ContainsFunc(heads, func(e *entry) bool { return d.is(q, e) })
 	})
 }
 
@@ -134,14 +166,35 @@ func (b *Broker) commit(ch *client) int {
 		return channel.PreconditionFailed
 	}
 	ok := true
-	for _, s := range t.publishes {
-		ok = b.accept(ch, s) && ok
+	publish := func() {
+		for _, s := range t.publishes {
+			ok = b.accept(ch, s) && ok
+		}
+	}
+	if !b.rules.TxWhole {
+		publish()
 	}
 	for _, a := range t.answers {
 		i := slices.IndexFunc(ch.unacked, func(u unacked) bool { return u.tag == a.Tag })
 		u := ch.unacked[i]
 		ch.unacked = slices.Delete(slices.Clone(ch.unacked), i, i+1)
 		b.apply([]unacked{u}, a.Kind)
+	}
+	if b.rules.TxWhole {
+		b.run.whole = true
+		publish()
+		b.run.whole = false
+		for _, name := range b.names() {
+			q := b.queues[name]
+			for n := b.takes(q); n > 0 && b.seenToTake(q); n-- {
+				for _, e := range q.heads() {
+					e.owed = true
+				}
+				b.deliverOne([]string{name}, false)
+			}
+			b.trim(q)
+			b.expireHead(q)
+		}
 	}
 	if !ok {
 		return channel.PreconditionFailed
@@ -152,7 +205,8 @@ func (b *Broker) commit(ch *client) int {
 // refuses reports whether a queue would refuse a message of a transaction.
 func (b *Broker) refuses(t *tx) bool {
 	probe := b.clone()
-	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}}
+	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}}
+	probe.run.whole = true
 	for _, s := range t.publishes {
 		ch := &client{}
 		if !probe.accept(ch, s) {

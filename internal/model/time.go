@@ -40,7 +40,7 @@ func (b *Broker) Advance(to Span) {
 			ways++
 		}
 		if ways > 1 {
-			b.met()
+			b.met("advance", to, b.now.From.Unix(), b.now.To.Unix())
 		}
 		i := b.branch(ways)
 		if i == len(may) {
@@ -53,17 +53,21 @@ func (b *Broker) Advance(to Span) {
 		if t.at.From.Before(b.now.From) {
 			t.at.From = b.now.From
 		}
-		if t.at.To.Before(t.at.From) {
-			t.at.To = t.at.From
+		if t.at.To.Before(b.now.To) {
+			t.at.To = b.now.To
 		}
 		b.now = t.at
 		t.do()
-		b.deliver()
+		for len(b.letters) > 0 {
+			b.send()
+		}
+		for b.deliverOne(b.names(), false) { // the rest when all has come that comes now
+		}
 	}
 	b.now = to
 	for _, q := range b.queues {
 		if q.woken != nil && to.From.After(q.woken.Add(b.rules.Grace)) {
-			q.ghost, q.woken = false, nil
+			q.ghost, q.woken = 0, nil
 		}
 	}
 	b.deliver()
@@ -72,15 +76,27 @@ func (b *Broker) Advance(to Span) {
 // coming returns what will happen by itself.
 func (b *Broker) coming() []timed {
 	var all []timed
-	late := func(s Span) Span { return Span{s.From, s.To.Add(b.rules.Late)} }
+	late := func(s Span) Span {
+		to := s.To.Add(b.rules.Late)
+		if to.Before(b.relieved) {
+			to = b.relieved
+		}
+		return Span{s.From, to}
+	}
 	for _, name := range b.names() {
 		q := b.queues[name]
-		if len(q.ready) > 0 && q.ready[0].expires != nil {
-			at := late(*q.ready[0].expires)
-			if q.ghost {
+		for _, e := range q.heads() {
+			if e.expires == nil {
+				continue
+			}
+			at := late(*e.expires)
+			if q.ghost > 0 {
 				at.To = at.To.Add(b.rules.Grace)
 			}
-			all = append(all, timed{at, func() { b.expire(q) }})
+			if len(q.heads()) > 1 { // another may be the head, and keep it for any time
+				at.To = at.To.Add(time.Hour)
+			}
+			all = append(all, timed{at, func() { b.expire(q, e) }})
 		}
 		if ms, has := number(q.args["x-expires"]); has && len(q.consumers) == 0 {
 			at := late(q.used.Add(time.Duration(ms) * time.Millisecond))
@@ -88,7 +104,9 @@ func (b *Broker) coming() []timed {
 			all = append(all, timed{at, func() { b.removeQueue(q) }})
 		}
 	}
-	for i, h := range b.delayed {
+	if len(b.delayed) > 0 { // in the order in which they are due
+		h := slices.MinFunc(b.delayed, func(x, y held) int { return x.due.From.Compare(y.due.From) })
+		i := slices.Index(b.delayed, h)
 		all = append(all, timed{late(h.due), func() {
 			b.delayed = slices.Delete(slices.Clone(b.delayed), i, i+1)
 			for _, name := range b.routed(h.m) {
@@ -118,8 +136,13 @@ func (b *Broker) coming() []timed {
 // Crash ends connections as the death of their process does: at once for the client, and for others when it is missed.
 func (b *Broker) Crash(conns []int) {
 	ghost := -b.next() // who has what the process had
-	until := func(d time.Duration) *Span { return &Span{b.now.From, b.now.To.Add(d)} }
-	d := &ghosts{conn: ghost, leases: until(b.rules.Lease), sessions: until(b.rules.Session)}
+	// Leases end before sessions, and neither right away.
+	d := &ghosts{
+		conn:     ghost,
+		leases:   &Span{b.now.From, b.now.To.Add(b.rules.Lease)},
+		sessions: &Span{b.now.From.Add(b.rules.Lease), b.now.To.Add(b.rules.Session)},
+	}
+	b.relieved = d.sessions.To
 	for _, q := range b.queues { // who watches over their time may have to be replaced, and counts anew
 		q.used.To = d.sessions.To
 	}
@@ -128,9 +151,11 @@ func (b *Broker) Crash(conns []int) {
 			if q.exclusive && q.owner == conn {
 				q.owner = ghost
 			}
+			if n := b.takes(q); n > 0 && slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot.Conn == conn }) {
+				q.ghost, q.woken = n, nil
+			}
 			for _, c := range q.consumers {
 				if c.slot.Conn == conn {
-					q.ghost, q.woken = true, nil
 					c.dead, c.slot = true, Slot{ghost, 0}
 				}
 			}

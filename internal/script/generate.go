@@ -304,6 +304,9 @@ func (g *generator) declareQueue() Op {
 	if a["x-max-length"] != nil || a["x-max-length-bytes"] != nil {
 		set(50, "x-overflow", pick(g, "drop-head", "reject-publish", "reject-publish-dlx"))
 	}
+	if a["x-max-length"] != nil && a["x-message-ttl"] == int64(0) {
+		delete(a, "x-message-ttl") // who of a batch dies of which is anybody's guess
+	}
 	set(15, "x-max-priority", int64(pick(g, 1, 3, 10)))
 	set(15, "x-single-active-consumer", true)
 	if g.Time {
@@ -367,6 +370,9 @@ func (g *generator) publish() Op {
 	}
 	if g.often(20) {
 		o.Expiration = fmt.Sprint(g.millis())
+	}
+	if o.Expiration == "0" { // who of a batch expires and who is pushed out is anybody's guess
+		o.N = 1
 	}
 	if g.often(1) {
 		o.Expiration = pick(g, "-1", "x", "1.5")

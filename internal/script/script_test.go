@@ -43,8 +43,11 @@ func seeds(usual, nightly int) (n int, first uint64) {
 // report makes a script that failed small, and says what is wrong with it and what RabbitMQ thinks of it.
 func report(t *testing.T, rig string, seed uint64, s Script) {
 	t.Helper()
-	small := Shrink(s, 2000, func(s Script) bool { _, err := trace(t, rig, s); return err != nil })
+	small := Shrink(s, 1000, func(s Script) bool { _, err := trace(t, rig, s); return err != nil })
 	steps, err := trace(t, rig, small)
+	if err == nil {
+		t.Errorf("seed %d on rig %s fails now and then", seed, rig)
+	}
 	for slot, h := range steps[len(steps)-1].Heard {
 		t.Logf("seen on %v: %+v", slot, *h)
 	}
@@ -63,6 +66,7 @@ func TestModel(t *testing.T) {
 				ops += len(steps)
 				if err != nil {
 					failures++
+					t.Logf("seed %d: %v", first+uint64(i), err)
 					report(t, v.name, first+uint64(i), s)
 				}
 				if failures > 3 {

@@ -107,6 +107,39 @@ func TestAPumpWithPrioritiesAndASharedWindowComesToRest(t *testing.T) {
 	})
 }
 
+// A dead letter that finds a queue at its limit is refused as any other message: a queue with reject-publish-dlx passes it on.
+func TestADeadLetterThatIsRefusedIsPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := process(t, memory.New().Open(), broker.Options{})
+		ch := open(t, c)
+		declare(t, ch, "last", nil)
+		declare(t, ch, "full", channel.Table{
+			"x-max-length": int64(0), "x-overflow": "reject-publish-dlx", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "last",
+		})
+		declare(t, ch, "first", channel.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "full"})
+		if err := ch.Publish(t.Context(), "", "first", channel.Publishing{}); err != nil {
+			t.Fatal(err)
+		}
+		d, _, err := ch.Get(t.Context(), "first", false)
+		if err == nil {
+			err = d.Reject(false)
+		}
+		if err == nil {
+			err = ch.Flush(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, ok, err := ch.Get(t.Context(), "last", true)
+		if err != nil || !ok {
+			t.Fatalf("nothing was passed on: %v", err)
+		}
+		if deaths, _ := d.Headers["x-death"].([]any); len(deaths) != 2 {
+			t.Errorf("x-death is %v, want two deaths", deaths)
+		}
+	})
+}
+
 func TestClosingUnderLoadInEveryOrderNeitherHangsNorLeaksNorRaces(t *testing.T) {
 	rounds := 1000
 	if testing.Short() {

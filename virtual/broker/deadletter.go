@@ -83,6 +83,7 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 	letter := deadLetter(contentOf(d.taken.Payload), d)
 	b.stamp(letter.content)
 	var refused []virtual.QueueRef // queues that do not take it
+	var passed []death             // what those of them dead-letter in turn
 	if err := b.look(ctx); err != nil {
 		return nil, err
 	}
@@ -97,14 +98,14 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 			continue
 		}
 		if len(r.Messages) == 0 {
-			return nil, b.drop(ctx, d, settle)
+			return passed, b.drop(ctx, d, settle)
 		}
 		evicted, err := b.atomic.Apply(ctx, r, nil)
 		switch {
 		case err == nil:
 			b.unhold([]death{*d})
 			b.arrived(r.Messages)
-			return b.evictions(evicted), nil
+			return append(b.evictions(evicted), passed...), nil
 		case errors.Is(err, virtual.ErrGuard):
 			if err := b.refresh(ctx); err != nil {
 				return nil, err
@@ -118,10 +119,26 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 				return nil, err
 			}
 			for _, it := range told.Items {
+				if it.Index >= len(targets) {
+					continue
+				}
 				refused = append(refused, targets[it.Index])
+				if q := b.passes(targets[it.Index]); q != nil && errors.Is(it.Err, virtual.ErrFull) {
+					passed = append(passed, death{taken: virtual.Taken{Message: r.Messages[it.Index], Attempt: 1}, q: q, reason: reasonMaxLen})
+				}
 			}
 		}
 	}
+}
+
+// passes returns the queue if it dead-letters what it refuses.
+func (b *Broker) passes(ref virtual.QueueRef) *queueState {
+	b.top.mu.RLock()
+	defer b.top.mu.RUnlock()
+	if q := b.top.live[ref.Incarnation]; q != nil && q.args.rejectDLX && q.args.hasDLX {
+		return q
+	}
+	return nil
 }
 
 // drop removes a message that leaves no letter.

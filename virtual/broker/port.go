@@ -245,7 +245,10 @@ func (l leftover) requeue(ctx context.Context) {
 		c.pump.remove(c)
 		c.pump.quiesce(ctx)
 		if c.pump.q.limit != nil {
-			c.pump.look(ctx) // what was recorded of its room is struck out, or the limit would leave that free for it
+			// What was recorded of its room is struck out, or the limit would leave that free for it, as it did for what
+			// came back before.
+			c.pump.look(ctx)
+			l.p.b.trim(ctx, c.pump.q)
 		}
 	}
 	l.p.b.giveBack(l.unacked)

@@ -403,13 +403,13 @@ func (p *pump) fetch(ctx context.Context, room int, o fetchOptions) (taken []vir
 // needs lists the results that the engine looks at: any message may carry a TTL, and redelivered tells of the attempt.
 func (b *Broker) needs(*queueState) virtual.Need { return virtual.NeedAge | virtual.NeedAttempt }
 
-// expired reports whether a message is past its TTL. One that found a consumer waiting is not: a server would have
-// handed it over at once.
+// expired reports whether a message is past its TTL. One that found a consumer waiting is not, when it came for the first
+// time: a server would have handed it over at once.
 func expired(t *virtual.Taken, parked time.Time) bool {
 	if t.TTL == 0 || t.Age < max(0, t.TTL) {
 		return false
 	}
-	return parked.IsZero() || t.Age > time.Since(parked)
+	return parked.IsZero() || t.Attempt > 1 || t.Age > time.Since(parked)
 }
 
 // sift parts what is to be delivered from what is dead.
