@@ -3,6 +3,7 @@ package script
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -43,6 +44,11 @@ type Failure struct {
 // Error tells what was not allowed.
 func (f *Failure) Error() string {
 	return fmt.Sprintf("operation %d, %s: %s", f.At, Script{f.Op}.JSON(), f.Why)
+}
+
+// Undecided reports whether the model gave up, having found neither that it is allowed nor that it is not.
+func (f *Failure) Undecided() bool {
+	return strings.HasPrefix(f.Why, "undecided after ") || strings.HasPrefix(f.Why, "more than ")
 }
 
 // runner is a script under way.
