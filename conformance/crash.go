@@ -197,6 +197,10 @@ func allPoints(items []int) (points []crashPoint) {
 	return points
 }
 
+// fewest is how many points of a scenario are tried at least: in real time a process may not come to a point again that it came
+// to before.
+const fewest = 4
+
 // points are those that are tried.
 func (c *CrashConfig) points(s CrashScenario, items []int) []crashPoint {
 	points := allPoints(items)
@@ -207,7 +211,7 @@ func (c *CrashConfig) points(s CrashScenario, items []int) []crashPoint {
 	if every > 1 {
 		r := rand.New(rand.NewPCG(uint64(len(s.Name)), uint64(every)))
 		r.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
-		points = points[:(len(points)+every-1)/every]
+		points = points[:min(len(points), max(fewest, len(points)/every))]
 	}
 	return points
 }
