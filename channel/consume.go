@@ -450,9 +450,11 @@ func (c *consumer) giveBack() {
 	quit := c.quit
 	c.mu.Unlock()
 	c.signal()
-	c.giveBackTags(unseen)
 	if quit != nil {
 		close(quit)
+	}
+	c.giveBackTags(unseen)
+	if quit != nil {
 		c.giveBackSent()
 	}
 }

@@ -65,13 +65,13 @@ func (f *free) entry() *entry {
 	return e
 }
 
-// put takes an entry that nothing but leases points to any more.
+// put takes an entry that nothing but leases points to any more, and to which none is good from now on.
 func (f *free) put(e *entry) {
+	*e = entry{state: gone}
 	if f.n >= maxFree {
 		return
 	}
-	*e = entry{state: gone, next: f.head}
-	f.head = e
+	f.head, e.next = e, f.head
 	f.n++
 }
 

@@ -29,8 +29,8 @@ func (a *adoption) take(p *pump) bool {
 	return a.open
 }
 
-// end stops collecting and runs the pumps: all but the first, and all when the caller is in a hurry, on goroutines of their
-// own.
+// end stops collecting and runs the pumps: the first here, others, which are there when somebody else put or requeued meanwhile,
+// on goroutines of their own.
 func (a *adoption) end() {
 	a.mu.Lock()
 	a.open = false
