@@ -33,8 +33,8 @@ type CrashConfig struct {
 	// Parallel is how many crash points are tried at a time in real time; 0 is 8. They wait more than they work, so more than
 	// there are processors is right, and too many where rows fail that pass alone.
 	Parallel int
-	// Every tries one in so many of all crash points, chosen by chance but always the same ones, to save time; 0 is all. With
-	// the race detector it is five times as many.
+	// Every tries one in so many of all crash points, chosen by chance but always the same ones, to save time, and at least four
+	// of each scenario; 0 is all. With the race detector it is five times as many.
 	Every int
 	// Run selects the scenarios whose name begins with it; empty is all.
 	Run string

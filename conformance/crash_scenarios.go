@@ -80,6 +80,15 @@ func (p *crashProcess) open(queues map[string]channel.Table) (*channel.Channel, 
 	return ch, ch.Confirm(p.ctx)
 }
 
+// tx opens a channel that is transactional.
+func (p *crashProcess) tx() (*channel.Channel, error) {
+	ch, err := p.conn.Channel(p.ctx)
+	if err == nil {
+		err = ch.Tx(p.ctx)
+	}
+	return ch, err
+}
+
 // publish publishes and, when that was confirmed, notes where the message must be: in each of the groups.
 func (p *crashProcess) publish(ch *channel.Channel, exchange, key, body string, m channel.Publishing, groups ...[]string) error {
 	m.Body, m.DeliveryMode = []byte(body), channel.Persistent
@@ -324,10 +333,7 @@ func crashTx(p *crashProcess) error {
 	if err := p.fill(fill, "a", 4, "b"); err != nil {
 		return err
 	}
-	ch, err := p.conn.Channel(p.ctx)
-	if err == nil {
-		err = ch.Tx(p.ctx)
-	}
+	ch, err := p.tx()
 	if err != nil {
 		return err
 	}

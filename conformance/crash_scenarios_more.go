@@ -247,10 +247,7 @@ func crashTxPublish(p *crashProcess) error {
 	if _, err := p.open(map[string]channel.Table{"a": nil, "b": nil}); err != nil {
 		return err
 	}
-	ch, err := p.conn.Channel(p.ctx)
-	if err == nil {
-		err = ch.Tx(p.ctx)
-	}
+	ch, err := p.tx()
 	if err != nil {
 		return err
 	}
@@ -287,11 +284,8 @@ func crashPriorities(p *crashProcess) error {
 
 // crashExclusive publishes to a queue that goes with its owner, and to one that does not.
 func crashExclusive(p *crashProcess) error {
-	ch, err := p.open(map[string]channel.Table{"a": nil})
+	ch, err := p.fanout("a")
 	if err != nil {
-		return err
-	}
-	if err := p.fanout(ch); err != nil {
 		return err
 	}
 	p.facts.comes(func(ctx context.Context, ch *channel.Channel) error {
@@ -318,11 +312,8 @@ func crashExclusive(p *crashProcess) error {
 
 // crashAutoDelete has a queue that goes with its last consumer; nothing else does.
 func crashAutoDelete(p *crashProcess) error {
-	ch, err := p.open(map[string]channel.Table{"a": nil})
+	ch, err := p.fanout("a")
 	if err != nil {
-		return err
-	}
-	if err := p.fanout(ch); err != nil {
 		return err
 	}
 	p.facts.comes(func(ctx context.Context, ch *channel.Channel) error {

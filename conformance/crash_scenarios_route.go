@@ -6,10 +6,18 @@ import (
 	"github.com/dashi-mq/dashi/channel"
 )
 
-// fanout declares an exchange "all" that is bound to queue a.
-func (p *crashProcess) fanout(ch *channel.Channel) error {
-	err := ch.ExchangeDeclare(p.ctx, "all", channel.Fanout, channel.ExchangeOptions{Durable: true})
-	return errors.Join(err, ch.QueueBind(p.ctx, "a", "", "all", nil))
+// fanout is open with an exchange "all" that is bound to the first of the queues.
+func (p *crashProcess) fanout(queues ...string) (*channel.Channel, error) {
+	args := map[string]channel.Table{}
+	for _, q := range queues {
+		args[q] = nil
+	}
+	ch, err := p.open(args)
+	if err != nil {
+		return nil, err
+	}
+	err = ch.ExchangeDeclare(p.ctx, "all", channel.Fanout, channel.ExchangeOptions{Durable: true})
+	return ch, errors.Join(err, ch.QueueBind(p.ctx, queues[0], "", "all", nil))
 }
 
 // changeWhilePublishing runs change beside six messages to "all", which are in a; those published after it has returned are
@@ -44,11 +52,8 @@ func (p *crashProcess) changeWhilePublishing(ch *channel.Channel, change func(ch
 
 // crashDeclareWhilePublishing binds a second queue while messages flow.
 func crashDeclareWhilePublishing(p *crashProcess) error {
-	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	ch, err := p.fanout("a", "b")
 	if err != nil {
-		return err
-	}
-	if err := p.fanout(ch); err != nil {
 		return err
 	}
 	return p.changeWhilePublishing(ch, func(ch *channel.Channel) error { return ch.QueueBind(p.ctx, "b", "", "all", nil) }, []string{"b"})
@@ -56,11 +61,11 @@ func crashDeclareWhilePublishing(p *crashProcess) error {
 
 // crashExchangeBind binds an exchange, behind which a second queue is, while messages flow.
 func crashExchangeBind(p *crashProcess) error {
-	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	ch, err := p.fanout("a", "b")
 	if err != nil {
 		return err
 	}
-	err = errors.Join(p.fanout(ch),
+	err = errors.Join(
 		ch.ExchangeDeclare(p.ctx, "more", channel.Topic, channel.ExchangeOptions{Durable: true}),
 		ch.QueueBind(p.ctx, "b", "#", "more", nil))
 	if err != nil {
@@ -71,11 +76,11 @@ func crashExchangeBind(p *crashProcess) error {
 
 // crashUnbind unbinds a second queue while messages flow: none of those published after that is there.
 func crashUnbind(p *crashProcess) error {
-	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	ch, err := p.fanout("a", "b")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(p.fanout(ch), ch.QueueBind(p.ctx, "b", "", "all", nil)); err != nil {
+	if err := ch.QueueBind(p.ctx, "b", "", "all", nil); err != nil {
 		return err
 	}
 	err = p.changeWhilePublishing(ch, func(ch *channel.Channel) error { return ch.QueueUnbind(p.ctx, "b", "", "all", nil) }, nil)
@@ -118,12 +123,12 @@ func crashHeaders(p *crashProcess) error {
 
 // crashAlternate binds a queue to an exchange whose messages went to its alternate before.
 func crashAlternate(p *crashProcess) error {
-	ch, err := p.open(map[string]channel.Table{"a": nil, "b": nil})
+	ch, err := p.fanout("a", "b")
 	if err != nil {
 		return err
 	}
 	o := channel.ExchangeOptions{Durable: true, Args: channel.Table{"alternate-exchange": "all"}}
-	if err := errors.Join(p.fanout(ch), ch.ExchangeDeclare(p.ctx, "first", channel.Direct, o)); err != nil {
+	if err := ch.ExchangeDeclare(p.ctx, "first", channel.Direct, o); err != nil {
 		return err
 	}
 	p.arm()

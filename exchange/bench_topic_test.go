@@ -2,12 +2,12 @@ package exchange
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/dashi-mq/dashi/internal/measure"
 	"github.com/dashi-mq/dashi/internal/topicgen"
 )
 
@@ -131,7 +131,7 @@ func BenchmarkTopicBind(b *testing.B) {
 					top.AddQueue(name)
 				}
 				patterns := make([]string, n)
-				before := heap()
+				before := measure.Heap()
 				for i := range patterns {
 					patterns[i], _ = g.Pattern(i)
 				}
@@ -142,7 +142,7 @@ func BenchmarkTopicBind(b *testing.B) {
 					}
 				}
 				insert += (b.Elapsed() - start).Seconds()
-				bytes = (heap() - before) / float64(top.Len())
+				bytes = (measure.Heap() - before) / float64(top.Len())
 				start = b.Elapsed()
 				for i, pattern := range patterns {
 					top.Unbind(Binding{Source: "x", Destination: names[i%benchQueues], Key: pattern})
@@ -155,62 +155,6 @@ func BenchmarkTopicBind(b *testing.B) {
 			b.ReportMetric(float64(b.N)*n/insert, "binds/s")
 			b.ReportMetric(float64(b.N)*n/remove, "unbinds/s")
 			b.ReportMetric(bytes, "B/binding")
-		})
-	}
-}
-
-func heap() float64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return float64(m.HeapAlloc)
-}
-
-// BenchmarkHeaders has 10,000 bindings that ask for three headers each: a kind and a region that many share, and a
-// customer that two bindings have. Half of the messages fit some binding by their customer, half fit none at all.
-func BenchmarkHeaders(b *testing.B) {
-	const n, messages = 10_000, 4096
-	table := func(customer int) map[string]any {
-		return map[string]any{
-			"kind": fmt.Sprint("kind", customer%10), "region": fmt.Sprint("region", customer%100), "customer": customer,
-		}
-	}
-	for _, mode := range []string{"all", "any"} {
-		b.Run(fmt.Sprintf("bindings=%d/match=%s", n, mode), func(b *testing.B) {
-			top := build(b, "headers x")
-			for i := range n {
-				top.AddQueue(queueNumber(i))
-				args := table(i / 2)
-				args[argMatch] = mode
-				if mode == "any" { // or every message would reach a tenth of the bindings
-					args["kind"] = fmt.Sprint("kind", i)
-					args["region"] = fmt.Sprint("region", i)
-				}
-				if _, err := top.Bind(Binding{Source: "x", Destination: queueNumber(i), Args: args}); err != nil {
-					b.Fatal(err)
-				}
-			}
-			rnd := rand.New(rand.NewPCG(1, 2))
-			headers := make([]map[string]any, messages)
-			for i := range headers {
-				headers[i] = table(rnd.IntN(n / 2))
-				headers[i]["trace"] = fmt.Sprint(rnd.Uint64())
-				if i%2 == 1 {
-					headers[i]["customer"], headers[i]["kind"], headers[i]["region"] = int64(-i), "none", "none"
-				}
-			}
-			b.ReportAllocs()
-			var r Result
-			var m Message
-			matches, i := 0, 0
-			for b.Loop() {
-				m.Headers = headers[i%messages]
-				i++
-				top.Route(&r, "x", &m)
-				matches += len(r.Queues)
-			}
-			b.ReportMetric(float64(matches)/float64(b.N), "matches/op")
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(matches), "ns/match")
 		})
 	}
 }

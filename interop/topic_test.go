@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/dashi-mq/dashi/internal/measure"
 	"github.com/dashi-mq/dashi/internal/topicgen"
 )
 
@@ -177,7 +178,7 @@ func BenchmarkTopicBind(b *testing.B) {
 		b.Run(fmt.Sprintf("mix=nats/bindings=%d/matcher=%s", n, c.name), func(b *testing.B) {
 			var insert, remove, bytes float64
 			for b.Loop() {
-				before := heap()
+				before := measure.Heap()
 				list := patterns(g, c.amqp)
 				m := c.make(list)
 				start := b.Elapsed()
@@ -185,7 +186,7 @@ func BenchmarkTopicBind(b *testing.B) {
 					m.insert(i, pattern)
 				}
 				insert += (b.Elapsed() - start).Seconds()
-				bytes = (heap()-before)/n - 16 // less the list of the patterns, which is the benchmark's
+				bytes = (measure.Heap()-before)/n - 16 // less the list of the patterns, which is the benchmark's
 				start = b.Elapsed()
 				for i, pattern := range list {
 					m.remove(i, pattern)
@@ -197,11 +198,4 @@ func BenchmarkTopicBind(b *testing.B) {
 			b.ReportMetric(bytes, "B/binding")
 		})
 	}
-}
-
-func heap() float64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return float64(m.HeapAlloc)
 }
