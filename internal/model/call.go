@@ -160,7 +160,7 @@ func (b *Broker) end(all []*client, code int) {
 		delete(b.run.tags, ch.slot)
 	}
 	way := 0
-	if b.rules.TakesFirst && b.consuming(all) > 1 {
+	if b.rules.TakesFirst && b.holding(all) > 1 {
 		way = b.branch(3)
 	}
 	if way == 0 {
@@ -180,14 +180,16 @@ func (b *Broker) end(all []*client, code int) {
 	}
 }
 
-// consuming returns how many of the channels have consumers.
-func (b *Broker) consuming(all []*client) (n int) {
+// holding returns how many of the channels have consumers or unacked messages.
+func (b *Broker) holding(all []*client) (n int) {
 	for _, ch := range all {
+		consumes := func(c *consumer) bool { return c.slot == ch.slot }
+		held := len(ch.unacked) > 0
 		for _, q := range b.queues {
-			if slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot == ch.slot }) {
-				n++
-				break
-			}
+			held = held || slices.ContainsFunc(q.consumers, consumes)
+		}
+		if held {
+			n++
 		}
 	}
 	return n

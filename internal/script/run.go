@@ -101,6 +101,7 @@ func (r *runner) step(ctx context.Context, at int, o *Op) (seen *model.Step, mor
 	}
 	seen = &model.Step{Heard: map[model.Slot]*model.Heard{}}
 	seen.Reply, why = r.perform(ctx, at, &op)
+	during := model.Span{From: from, To: time.Now()}
 	if why != "" {
 		return seen, false, why
 	}
@@ -115,7 +116,7 @@ func (r *runner) step(ctx context.Context, at int, o *Op) (seen *model.Step, mor
 		return seen, false, err.Error()
 	}
 	r.last = time.Now()
-	during, after := model.Span{From: from, To: r.last}, model.Span{From: r.last, To: r.last}
+	after := model.Span{From: r.last, To: r.last}
 	states, why := model.Follow(r.states, seen, func(b *model.Broker) {
 		if op.Do != Sleep {
 			b.Advance(during)
@@ -141,7 +142,6 @@ func (r *runner) settle(ctx context.Context, seen *model.Step, looks bool) error
 		if err := r.count(ctx, seen); err != nil {
 			return err
 		}
-		r.rig.Settle()
 	}
 	r.listen(seen)
 	return nil

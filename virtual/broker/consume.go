@@ -136,8 +136,7 @@ func (p *port) cancel(ctx context.Context, m *channel.Cancel) (channel.Reply, er
 	}
 	p.mu.Unlock()
 	if c != nil {
-		c.pump.remove(c)
-		c.pump.quiesce(ctx)
+		c.pump.dismiss(ctx, c)
 		if err := p.b.unregister(ctx, c); err != nil {
 			return channel.Reply{}, err
 		}

@@ -242,14 +242,7 @@ func (p *port) tellClosed(why *channel.Error) {
 // waits for what is on its way to them, or a pump could take for them again what was just given back.
 func (l leftover) requeue(ctx context.Context) {
 	for _, c := range l.consumers {
-		c.pump.remove(c)
-		c.pump.quiesce(ctx)
-		if c.pump.q.limit != nil {
-			// What was recorded of its room is struck out, or the limit would leave that free for it, as it did for what
-			// came back before.
-			c.pump.look(ctx)
-			l.p.b.trim(ctx, c.pump.q)
-		}
+		c.pump.dismiss(ctx, c)
 	}
 	l.p.b.giveBack(l.unacked)
 }

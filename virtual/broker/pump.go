@@ -82,6 +82,17 @@ func (p *pump) remove(c *consumer) {
 	p.wake() // what was recorded for it must be struck out, or go to the others
 }
 
+// dismiss removes a consumer and waits until nothing is on its way to it. Then what was recorded of its room is struck
+// out, or the limit of the queue would leave that free for it, as it did for what came back before.
+func (p *pump) dismiss(ctx context.Context, c *consumer) {
+	p.remove(c)
+	p.quiesce(ctx)
+	if p.q.limit != nil {
+		p.look(ctx)
+		p.b.trim(ctx, p.q)
+	}
+}
+
 // end is called when the queue is no more.
 func (p *pump) end() {
 	p.gone.Store(true)

@@ -100,7 +100,7 @@ func (s *settler) answered(it *settleItem, stale bool) {
 	if stale && !it.lost && !it.from.pump.gone.Load() && it.kind != virtual.Return {
 		s.b.tell(channel.Event{Kind: channel.EventLeaseLost, Queue: q.name, Count: 1, Reason: "answered after the lease had run out"})
 	}
-	if it.kind == virtual.Requeue && q.limit != nil {
+	if q.limit != nil && (it.kind == virtual.Requeue || it.kind == virtual.Return) {
 		s.b.trim(s.b.ctx, q)
 	}
 	it.free()
