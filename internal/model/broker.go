@@ -23,6 +23,14 @@ type Rules struct {
 	// TakesFirst says that a consumer that waits takes a message before the queue's limit is looked at in two cases where
 	// RabbitMQ looks at the limit first: when it comes back, and under reject-publish.
 	TakesFirst bool
+	// TrimsLate says that a queue's limit is looked at by who puts a message there, before it where the queue refuses and after
+	// it where it drops its head: consumers take meanwhile, or not.
+	TrimsLate bool
+	// ExpiresUnattended says that somebody looks now and then for what has expired, and only in queues without consumers: others
+	// leave it to those, however long they have no room.
+	ExpiresUnattended bool
+	// LooksAgain is how long nobody may look at such a queue after a get, or after something came back.
+	LooksAgain time.Duration
 	// TxWhole says that a commit that fails does nothing, where RabbitMQ keeps what was not refused.
 	TxWhole bool
 	// Refuses reports whether the arguments of a queue are refused with 540, which then closes the channel alone.
@@ -77,6 +85,7 @@ type queue struct {
 	consumers           []*consumer
 	active              int        // id of the single active consumer, where there is one
 	used                Span       // for x-expires
+	changed             time.Time  // when at the latest its head or its consumers were others
 	ghost               int        // how many messages a process had said it would take that was killed: kept for it, a while
 	woken               *time.Time // when it would have been told of the first
 }

@@ -172,11 +172,7 @@ func (b *Broker) end(all []*client, code int) {
 	}
 	for _, ch := range all {
 		b.endTogether([]*client{ch}, code)
-		for len(b.letters) > 0 {
-			b.send()
-		}
-		for b.deliverOne(b.names(), false) {
-		}
+		b.spread()
 	}
 }
 
@@ -234,6 +230,7 @@ func (b *Broker) dropConsumers(which func(c *consumer) bool) {
 		b.elect(q)
 		if len(q.consumers) == 0 {
 			q.used = b.now
+			q.change(b.now.To)
 			if q.autoDelete {
 				b.removeQueue(q)
 			}

@@ -77,6 +77,7 @@ func (b *Broker) get(ch *client, m *channel.Get, r *Reply) int {
 		}
 	}
 	b.take(q, e)
+	q.changed = b.now.To.Add(b.rules.LooksAgain)
 	r.Got = delivery(q, e)
 	r.Got.Tag = b.number(ch, seen)
 	if !m.NoAck {
@@ -172,10 +173,18 @@ func (b *Broker) windows(c *consumer) (mine, all int) {
 // deliver hands out all that can be handed out.
 func (b *Broker) deliver() {
 	for more := true; more; {
+		b.spread()
+		more = b.deliverOne(b.names(), true) || len(b.letters) > 0
+	}
+}
+
+// spread lets dead letters arrive and hands out what was seen to be handed out, until that is all.
+func (b *Broker) spread() {
+	for more := true; more; {
 		for len(b.letters) > 0 {
 			b.send()
 		}
-		more = b.deliverOne(b.names(), true) || len(b.letters) > 0
+		more = b.deliverOne(b.names(), false) || b.trimLate() || len(b.letters) > 0
 	}
 }
 
@@ -239,6 +248,7 @@ func (d *Delivery) is(q *queue, e *entry) bool {
 func (b *Broker) give(q *queue, e *entry, c *consumer, seen *Delivery) {
 	ch := b.channels[c.slot]
 	b.take(q, e)
+	b.run.given[q.id]++
 	if ch.doomed {
 		if !c.noAck {
 			ch.unacked = append(ch.unacked, unacked{queue: q.name, id: q.id, e: e, consumer: c.id})

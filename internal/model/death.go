@@ -2,6 +2,7 @@ package model
 
 import (
 	"slices"
+	"time"
 
 	"github.com/dashi-mq/dashi/channel"
 )
@@ -86,8 +87,25 @@ func cycle(deaths []any, queue, reason string) bool {
 	return !slices.ContainsFunc(deaths[:i+1], func(v any) bool { return v.(channel.Table)["reason"] == "rejected" })
 }
 
-// expireHead removes what has expired from the head of a queue, as whoever takes from it does.
+// expireHead removes what has expired from the head of a queue, if anybody looks.
 func (b *Broker) expireHead(q *queue) {
+	if !b.leftAlone(q) {
+		b.takeExpired(q)
+	}
+}
+
+// expireAtOnce removes what has expired as it came to the head of a queue.
+func (b *Broker) expireAtOnce(q *queue) {
+	if !b.rules.ExpiresUnattended {
+		b.takeExpired(q)
+	}
+}
+
+// leftAlone reports whether nobody but consumers looks for what has expired in a queue.
+func (b *Broker) leftAlone(q *queue) bool { return b.rules.ExpiresUnattended && len(q.consumers) > 0 }
+
+// takeExpired removes what has expired from the head of a queue, as whoever takes from it does.
+func (b *Broker) takeExpired(q *queue) {
 	for {
 		e := b.someHead(q)
 		if e == nil || e.expires == nil || e.owed || e.expires.From.After(b.now.To) || b.kept(q) > 0 {
@@ -103,12 +121,12 @@ func (b *Broker) expireHead(q *queue) {
 	}
 }
 
-// clearHead is expireHead for who takes a message: one that came back from a killed process more often than its queue
+// clearHead is takeExpired for who takes a message: one that came back from a killed process more often than its queue
 // allows is found out then.
 func (b *Broker) clearHead(q *queue) {
 	limit, has := number(q.args["x-delivery-limit"])
 	for {
-		b.expireHead(q)
+		b.takeExpired(q)
 		e := b.someHead(q)
 		if !has || e == nil || e.taken <= int(limit) {
 			return
@@ -120,6 +138,7 @@ func (b *Broker) clearHead(q *queue) {
 
 func (b *Broker) expire(q *queue, e *entry) {
 	q.remove(e)
+	q.change(b.now.To)
 	b.bury(q, e, "expired")
 }
 
@@ -147,6 +166,13 @@ func (b *Broker) someHead(q *queue) *entry {
 		b.met("head", q.name, b.serial)
 	}
 	return heads[b.branch(len(heads))]
+}
+
+// change notes that a queue has another head, or other consumers.
+func (q *queue) change(at time.Time) {
+	if q.changed.Before(at) {
+		q.changed = at
+	}
 }
 
 func (q *queue) remove(e *entry) {

@@ -18,6 +18,8 @@ type run struct {
 	read    map[reader]int
 	tags    map[Slot][]uint64 // given in this step
 	keeps   map[int]bool      // queues, by id, that keep messages for who is dead
+	late    map[int]bool      // queues whose limit is still to be looked at
+	given   map[int]int       // how many messages of a queue went to consumers
 	choices []int             // those to be taken again
 	widths  []int             // how many there were at each
 
@@ -29,6 +31,10 @@ type run struct {
 	burst    bool   // messages are published in a row
 	whole    bool   // messages come together, in one step of the store
 	declares bool   // it is a declaration of a queue, whose 540 closes the channel alone
+}
+
+func newRun() *run {
+	return &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, late: map[int]bool{}, given: map[int]int{}}
 }
 
 // reader is a consumer whose deliveries are followed.
@@ -155,7 +161,9 @@ type tried struct {
 func try(s *Broker, seen *Step, choices []int, visited map[string]bool, act func(b *Broker)) (b *Broker, t tried) {
 	b = s.clone()
 	b.steps++
-	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, own: map[string]bool{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
+	t.run = newRun()
+	t.run.seen, t.run.visited, t.run.own = seen, visited, map[string]bool{}
+	t.run.choices, t.run.fixed = slices.Clone(choices), len(choices)
 	b.run = t.run
 	defer func() {
 		switch p := recover().(type) {

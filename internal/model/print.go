@@ -25,6 +25,9 @@ func (b *Broker) fingerprint() string {
 		q := b.queues[name]
 		ids[q.id] = name
 		fmt.Fprintln(&w, q.name, q.durable, q.autoDelete, q.exclusive, q.owner, q.args, q.used, q.ghost, q.woken)
+		if b.rules.ExpiresUnattended {
+			fmt.Fprintln(&w, q.changed.UnixMicro())
+		}
 		for _, e := range q.ready {
 			entries(q.id, e)
 		}

@@ -29,7 +29,7 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 	b.run.burst = false
 	for _, name := range b.names() {
 		if q := b.queues[name]; len(ps) > 1 && q != nil {
-			b.expireHead(q)
+			b.expireAtOnce(q)
 		}
 	}
 	b.deliver()
@@ -47,7 +47,7 @@ func (b *Broker) endBatch() {
 	}
 	b.run.burst = false
 	for _, name := range b.names() {
-		b.expireHead(b.queues[name])
+		b.expireAtOnce(b.queues[name])
 	}
 	b.run.burst = true
 }
@@ -175,7 +175,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	if waiting && b.rules.TakesFirst || b.run.whole {
 		room += b.takes(q)
 	}
-	if q.refusesMore() && q.over(room, e) {
+	if q.refusesMore() && b.refusesNow(q, e, room) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
 			b.bury(q, e, "maxlen")
 		}
@@ -186,15 +186,19 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		e.expires, e.instant = &t, ttl == 0
 	}
 	q.insert(e)
+	q.change(b.now.To)
 	if b.run.whole && b.takes(q) >= len(q.ready) { // what comes of it is seen when all is there
 		return true
+	}
+	if b.rules.TrimsLate {
+		b.run.late[q.id] = true
 	}
 	if waiting {
 		b.await(q, e)
 		return true
 	}
 	b.trim(q)
-	b.expireHead(q)
+	b.expireAtOnce(q)
 	return true
 }
 
@@ -279,8 +283,46 @@ func (q *queue) refusesMore() bool {
 	return o != nil && o != "drop-head"
 }
 
+// refusesNow reports whether a queue at its limit refuses one more.
+func (b *Broker) refusesNow(q *queue, e *entry, room int) bool {
+	if !b.rules.TrimsLate {
+		return q.over(room, e)
+	}
+	top, has := number(q.args["x-max-length"])
+	if b.run.whole {
+		return has && len(q.ready) >= int(top)
+	}
+	switch { // what consumers take in this step may still have been there, or gone already
+	case !has || len(q.ready)+b.run.given[q.id] < int(top):
+		return false
+	case len(q.ready) < int(top), b.takes(q) > 0:
+		return b.branch(2) == 1
+	}
+	return true
+}
+
+// trimLate drops a head of the queues that something was put into and that are too long still.
+func (b *Broker) trimLate() bool {
+	for _, name := range b.names() {
+		q := b.queues[name]
+		top, has := number(q.args["x-max-length"])
+		if !b.run.late[q.id] || !has || q.refusesMore() || len(q.ready) <= int(top) {
+			continue
+		}
+		e := b.someHead(q)
+		q.remove(e)
+		b.bury(q, e, "maxlen")
+		return true
+	}
+	return false
+}
+
 // trim drops heads while the queue is too long.
 func (b *Broker) trim(q *queue) {
+	if b.rules.TrimsLate {
+		b.run.late[q.id] = true
+		return
+	}
 	if q.refusesMore() {
 		return
 	}

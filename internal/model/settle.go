@@ -94,6 +94,7 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 			continue
 		}
 		q.insert(u.e)
+		q.change(b.now.To.Add(b.rules.LooksAgain))
 		if !counting {
 			continue // the store takes them back by itself: the limit is looked at when something comes
 		}
@@ -106,7 +107,7 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 	}
 	for _, q := range touched {
 		b.settleDown(q)
-		b.expireHead(q)
+		b.expireAtOnce(q)
 	}
 }
 
@@ -193,7 +194,7 @@ func (b *Broker) commit(ch *client) int {
 				b.deliverOne([]string{name}, false)
 			}
 			b.trim(q)
-			b.expireHead(q)
+			b.expireAtOnce(q)
 		}
 	}
 	if !ok {
@@ -205,7 +206,7 @@ func (b *Broker) commit(ch *client) int {
 // refuses reports whether a queue would refuse a message of a transaction.
 func (b *Broker) refuses(t *tx) bool {
 	probe := b.clone()
-	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}}
+	probe.run = newRun()
 	probe.run.whole = true
 	for _, s := range t.publishes {
 		ch := &client{}

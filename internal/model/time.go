@@ -58,11 +58,7 @@ func (b *Broker) Advance(to Span) {
 		}
 		b.now = t.at
 		t.do()
-		for len(b.letters) > 0 {
-			b.send()
-		}
-		for b.deliverOne(b.names(), false) { // the rest when all has come that comes now
-		}
+		b.spread() // the rest when all has come that comes now
 	}
 	b.now = to
 	for _, q := range b.queues {
@@ -86,10 +82,13 @@ func (b *Broker) coming() []timed {
 	for _, name := range b.names() {
 		q := b.queues[name]
 		for _, e := range q.heads() {
-			if e.expires == nil {
+			if e.expires == nil || b.leftAlone(q) {
 				continue
 			}
 			at := late(*e.expires)
+			if to := q.changed.Add(b.rules.Late); b.rules.ExpiresUnattended && at.To.Before(to) {
+				at.To = to
+			}
 			if q.ghost > 0 {
 				at.To = at.To.Add(b.rules.Grace)
 			}
@@ -151,7 +150,7 @@ func (b *Broker) Crash(conns []int) {
 			if q.exclusive && q.owner == conn {
 				q.owner = ghost
 			}
-			if n := b.takes(q); n > 0 && slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot.Conn == conn }) {
+			if n := b.takes(q); n > 0 && !b.rules.TrimsLate && slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot.Conn == conn }) {
 				q.ghost, q.woken = n, nil
 			}
 			for _, c := range q.consumers {

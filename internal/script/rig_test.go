@@ -19,10 +19,13 @@ var rigs = []struct {
 	settle  time.Duration // by when all that an operation set off has happened
 	late    time.Duration // how late things happen that nobody waits for
 	profile Profile
+
+	scripts   int // in every run of the test
+	undecided int // how many in a hundred may be
 }{
-	{"one", conformance.VirtualOne, 20 * time.Millisecond, 20 * time.Millisecond, Profile{Bytes: true}},
-	{"two", conformance.VirtualTwo, 20 * time.Millisecond, 20 * time.Millisecond, Profile{Bytes: true}},
-	{"five", conformance.VirtualFive, 2 * time.Second, 2 * time.Second, Profile{}},
+	{"one", conformance.VirtualOne, 20 * time.Millisecond, 20 * time.Millisecond, Profile{Bytes: true}, 500, 1},
+	{"two", conformance.VirtualTwo, 20 * time.Millisecond, 20 * time.Millisecond, Profile{Bytes: true}, 500, 1},
+	{"five", conformance.VirtualFive, 4 * time.Second, 4 * time.Second, Profile{}, 250, 2},
 }
 
 // unit of time of the rigs: their leases are ten of them, their sessions thirty.
@@ -40,12 +43,20 @@ func virtualRig(name string) (*Rig, func() error, Profile) {
 			Connect: func(ctx context.Context, process int) (*channel.Connection, error) {
 				return r.Connect(ctx, process, conformance.ConnectOptions{})
 			},
-			Crash: r.Crash, Settle: func() { time.Sleep(v.settle); synctest.Wait() }, Processes: 2,
-			Rules:      model.Rules{Lease: 14 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true, TakesFirst: true, Unused: 0.25, Grace: 1200 * time.Millisecond, Late: v.late},
-			CrashTakes: 50 * unit,
+			Crash: r.Crash, CrashTakes: 50 * unit, Settle: func() { time.Sleep(v.settle); synctest.Wait() }, Processes: 2, Counts: true,
+			Rules: model.Rules{
+				Lease: 14 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true, TakesFirst: true, Unused: 0.25,
+				Grace: 1200 * time.Millisecond, Late: v.late,
+			},
 		}
-		if name == "one" {
+		switch name {
+		case "one":
 			rig.Processes = 1
+		case "five": // what a store can do with five methods and no more
+			rig.Counts = false // it would have to look for what has expired, queue by queue
+			rig.Rules.TrimsLate, rig.Rules.ExpiresUnattended = true, true
+			rig.Rules.LooksAgain = 20 * time.Second
+			rig.Rules.Process = rig.process
 		}
 		p := v.profile
 		p.Length, p.Conns, p.Chans, p.Time, p.Crashes, p.Delay, p.Attempts = 60, 3, 2, true, true, true, true

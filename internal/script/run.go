@@ -18,6 +18,8 @@ type Rig struct {
 	Crash func(process int) error
 	// Settle waits until all that an operation set off has happened.
 	Settle func()
+	// Counts says that what waits can be counted after every step, in an instant: nothing is on its way then.
+	Counts bool
 	// Processes is how many there are; connections take turns.
 	Processes int
 	// Prefix of the names of queues and exchanges.
@@ -105,7 +107,7 @@ func (r *runner) step(ctx context.Context, at int, o *Op) (seen *model.Step, mor
 	if why != "" {
 		return seen, false, why
 	}
-	looks := op.Do != Sleep && op.Do != Crash
+	looks := op.Do != Sleep && op.Do != Crash && r.rig.Counts
 	var err error
 	if r.rig.Expected != nil {
 		err = r.await(ctx, seen, r.rig.Expected[r.done])
@@ -135,7 +137,7 @@ func (r *runner) step(ctx context.Context, at int, o *Op) (seen *model.Step, mor
 	return seen, false, why
 }
 
-// settle waits until nothing happens any more, and notes what was heard.
+// settle waits until nothing happens any more, and notes what was heard, and what is left where that is looked at.
 func (r *runner) settle(ctx context.Context, seen *model.Step, looks bool) error {
 	r.rig.Settle()
 	if looks {

@@ -87,6 +87,10 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 	if err := b.look(ctx); err != nil {
 		return nil, err
 	}
+	if b.top.queueOf(d.taken.Queue) == nil { // deleted with all its messages
+		b.unhold([]death{*d})
+		return nil, nil
+	}
 	for fresh := false; ; {
 		r, targets := b.address(letter, d, refused)
 		r.Settlements = settle
@@ -126,6 +130,11 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 				if q := b.passes(targets[it.Index]); q != nil && errors.Is(it.Err, virtual.ErrFull) {
 					passed = append(passed, death{taken: virtual.Taken{Message: r.Messages[it.Index], Attempt: 1}, q: q, reason: reasonMaxLen})
 				}
+			}
+			if _, done := errors.AsType[partly](err); done {
+				b.unhold([]death{*d})
+				b.arrived(r.Messages)
+				return append(b.evictions(evicted), passed...), nil
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/internal/content"
 	"github.com/dashi-mq/dashi/virtual"
 )
 
@@ -117,9 +118,14 @@ func (b *Broker) release(ctx context.Context, t *virtual.Taken) {
 			_ = b.insist(ctx, settle)
 			return
 		}
+		if err := b.noteReleased(ctx, c, targets); err != nil {
+			b.storeFailed(err)
+			try = b.pause(try)
+			continue
+		}
 		r.Settlements = settle
 		evicted, err := b.atomic.Apply(ctx, r, nil)
-		if err == nil {
+		if _, done := errors.AsType[partly](err); err == nil || done {
 			b.arrived(r.Messages)
 			b.bury(ctx, b.evictions(evicted))
 			return
@@ -141,6 +147,20 @@ func (b *Broker) release(ctx context.Context, t *virtual.Taken) {
 		b.storeFailed(err)
 		try = b.pause(try)
 	}
+}
+
+// noteReleased is noteExpiring for a delayed message.
+func (b *Broker) noteReleased(ctx context.Context, c *content.Message, targets []virtual.QueueRef) error {
+	ttl := expirationOf(c)
+	if b.heads == nil || ttl < 0 {
+		return nil
+	}
+	for _, to := range targets {
+		if err := b.noteTTL(ctx, b.top.queueOf(to), ttl); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // due routes a delayed message past its exchange's delay.

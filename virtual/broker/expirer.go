@@ -15,20 +15,27 @@ type heads struct {
 	b *Broker
 
 	mu    sync.Mutex
-	next  map[string]time.Time // by incarnation: when to look
-	gap   map[string]time.Duration
-	moved chan struct{} // told of queues that are new or have lost their consumers
+	plans map[string]headPlan // by incarnation
+	moved chan struct{}       // told of queues that are new or have lost their consumers
+}
+
+// headPlan is when a queue is looked at next.
+type headPlan struct {
+	next   time.Time
+	gap    time.Duration // to the look before, while there is nothing that expires; 0: there is
+	period time.Duration // of the queue when this was planned
 }
 
 // Bounds of the looks at queues that were found empty: a message that comes then is found expired no later than this.
 const (
 	headGap     = time.Second
+	headMost    = 20 * time.Second      // between looks at most: the head may be another by then, or older messages have come back
 	headsBudget = 20 * time.Millisecond // per queue: so many of them cost no more than 50 looks a second
 	lookLate    = time.Millisecond      // a look comes a little late, rather than a little early and again
 )
 
 func newHeads(b *Broker) *heads {
-	return &heads{b: b, next: map[string]time.Time{}, gap: map[string]time.Duration{}, moved: make(chan struct{}, 1)}
+	return &heads{b: b, plans: map[string]headPlan{}, moved: make(chan struct{}, 1)}
 }
 
 // Expire takes expired heads.
@@ -83,17 +90,17 @@ func (h *heads) due() (due []*queueState, wait time.Duration) {
 	defer t.mu.RUnlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for inc := range h.next {
+	for inc := range h.plans {
 		if t.live[inc] == nil {
-			delete(h.next, inc)
-			delete(h.gap, inc)
+			delete(h.plans, inc)
 		}
 	}
 	for inc, q := range t.live {
 		if len(q.consumers) > 0 || q.period() < 0 {
 			continue
 		}
-		if left := h.next[inc].Sub(now); left <= 0 {
+		plan := h.plans[inc]
+		if left := plan.next.Sub(now); left <= 0 || q.period() < plan.period {
 			due = append(due, q)
 		} else {
 			wait = min(wait, left)
@@ -108,31 +115,35 @@ func (h *heads) plan(q *queueState, next time.Duration) {
 	period := h.b.top.period(q)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	inc := q.ref.Incarnation
-	least := time.Duration(len(h.next)) * headsBudget
-	last := h.gap[inc]
-	h.gap[inc] = 0
+	last := h.plans[q.ref.Incarnation].gap
+	plan := headPlan{period: period}
 	if next <= 0 {
-		next = max(period, min(2*max(last, period, time.Millisecond), headGap), least)
-		h.gap[inc] = next
+		least := time.Duration(len(h.plans)) * headsBudget
+		next = max(min(max(period, min(2*max(last, period, time.Millisecond), headGap)), headMost), least)
+		plan.gap = next
 	}
-	h.next[inc] = time.Now().Add(next + lookLate)
+	plan.next = time.Now().Add(next + lookLate)
+	h.plans[q.ref.Incarnation] = plan
 }
 
-// nudge has a queue looked at when what was just put there expires, if nobody consumes.
-func (h *heads) nudge(q *queueState) {
-	period := h.b.top.period(q)
-	if period < 0 {
+// nudge has a queue looked at, if nobody consumes, when what was just put there expires, or at once where it came back.
+func (h *heads) nudge(q *queueState, back bool) {
+	wait := h.b.top.period(q)
+	if wait < 0 {
 		return
 	}
+	plan := headPlan{period: wait}
+	if back {
+		wait = 0
+	}
+	plan.next = time.Now().Add(wait + lookLate) // not before it expires: who counts or gets meanwhile would miss it
 	h.mu.Lock()
-	gap := h.gap[q.ref.Incarnation]
-	if gap > 0 {
-		h.gap[q.ref.Incarnation] = 0
-		h.next[q.ref.Incarnation] = time.Now().Add(period + lookLate) // not before: who counts or gets meanwhile would miss it
+	empty := h.plans[q.ref.Incarnation].gap > 0
+	if empty || back {
+		h.plans[q.ref.Incarnation] = plan
 	}
 	h.mu.Unlock()
-	if gap > 0 {
+	if empty || back {
 		signal(h.moved)
 	}
 }
@@ -185,12 +196,12 @@ func (h *heads) look(ctx context.Context, q *queueState, r virtual.ExpireRequest
 	return buf, time.Millisecond, nil
 }
 
-// untilExpiry returns how long a message still lives; an hour where it has no TTL, since the head may be another by then.
+// untilExpiry returns how long a message still lives, headMost at the longest.
 func untilExpiry(t *virtual.Taken) time.Duration {
 	if t.TTL <= 0 {
-		return time.Hour
+		return headMost
 	}
-	return max(time.Millisecond, t.TTL-t.Age)
+	return min(max(time.Millisecond, t.TTL-t.Age), headMost)
 }
 
 // period is the shortest TTL that messages of the queue have, as far as is known; below 0: they have none. topology.mu
@@ -216,36 +227,38 @@ func (t *topology) period(q *queueState) time.Duration {
 	return q.period()
 }
 
-// noteExpiring tells the janitor, whoever it is, that a queue gets messages that expire by themselves: once for a queue,
-// and again when they live half as long.
+// noteExpiring tells the janitor, whoever it is, of the queues that a publication goes to, if it expires by itself.
 func (b *Broker) noteExpiring(ctx context.Context, pub *publication) error {
 	if b.heads == nil || pub.ttl < 0 || !pub.routed {
 		return nil
 	}
-	note := func(q *queueState) error {
-		if q == nil {
-			return nil
-		}
-		b.top.mu.RLock()
-		known := q.shortest >= 0 && pub.ttl >= q.shortest/2 || q.args.ttl >= 0 && pub.ttl >= q.args.ttl
-		b.top.mu.RUnlock()
-		if known {
-			return nil
-		}
-		return b.update(ctx, "basic.publish", func(t *topology) ([]virtual.Change, error) {
-			now := t.live[q.ref.Incarnation]
-			if now == nil || now.shortest >= 0 && now.shortest <= pub.ttl {
-				return nil, nil
-			}
-			return []virtual.Change{
-				{Key: now.guard.Key, Op: virtual.Check, If: virtual.Exists},
-				{Key: keyExpiring + q.ref.Incarnation, If: virtual.Any, Value: encode(pub.ttl)},
-			}, nil
-		})
-	}
-	err := note(pub.first.q)
+	err := b.noteTTL(ctx, pub.first.q, pub.ttl)
 	for i := 0; err == nil && i < len(pub.more); i++ {
-		err = note(pub.more[i].q)
+		err = b.noteTTL(ctx, pub.more[i].q, pub.ttl)
 	}
 	return err
+}
+
+// noteTTL tells the janitor, whoever it is, that a queue gets messages that live so many ms: once for a queue, and again when
+// they live half as long.
+func (b *Broker) noteTTL(ctx context.Context, q *queueState, ms int64) error {
+	if q == nil {
+		return nil
+	}
+	b.top.mu.RLock()
+	known := q.shortest >= 0 && ms >= q.shortest/2 || q.args.ttl >= 0 && ms >= q.args.ttl
+	b.top.mu.RUnlock()
+	if known {
+		return nil
+	}
+	return b.update(ctx, "basic.publish", func(t *topology) ([]virtual.Change, error) {
+		now := t.live[q.ref.Incarnation]
+		if now == nil || now.shortest >= 0 && now.shortest <= ms {
+			return nil, nil
+		}
+		return []virtual.Change{
+			{Key: now.guard.Key, Op: virtual.Check, If: virtual.Exists},
+			{Key: keyExpiring + q.ref.Incarnation, If: virtual.Any, Value: encode(ms)},
+		}, nil
+	})
 }

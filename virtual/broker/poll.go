@@ -116,11 +116,12 @@ func (b *Broker) arrived(messages []*virtual.Message) {
 			continue
 		}
 		last = m.Queue
-		b.arrivedAt(last)
+		b.arrivedAt(last, false)
 	}
 }
 
-func (b *Broker) arrivedAt(ref virtual.QueueRef) {
+// arrivedAt is arrived for one queue; back says that the message is not a new one.
+func (b *Broker) arrivedAt(ref virtual.QueueRef, back bool) {
 	if b.notifier == nil {
 		if p := b.pumpOf(ref); p != nil && p.blocked.Load() {
 			p.wake()
@@ -129,7 +130,7 @@ func (b *Broker) arrivedAt(ref virtual.QueueRef) {
 	}
 	if b.heads != nil {
 		if q := b.top.queueOf(ref); q != nil {
-			b.heads.nudge(q)
+			b.heads.nudge(q, back)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (s *settler) settle(items []settleItem, try int) bool {
 		k++
 		s.answered(it, stale)
 		if it.kind == virtual.Requeue || it.kind == virtual.Return {
-			b.arrivedAt(it.msg.Queue)
+			b.arrivedAt(it.msg.Queue, true)
 		}
 	}
 	clear(s.batch)

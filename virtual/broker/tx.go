@@ -180,6 +180,11 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 					return fail(channel.PreconditionFailed, op, "queue '%s' refused a message: %v", r.Messages[it.Index].Queue.Name, it.Err)
 				}
 			}
+			if _, done := errors.AsType[partly](err); done {
+				b.arrived(r.Messages)
+				b.bury(b.ctx, b.evictions(evicted))
+				return nil
+			}
 			b.txSequence++ // the outcome of that one is decided
 			continue
 		}
