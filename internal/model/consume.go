@@ -172,9 +172,7 @@ func (b *Broker) windows(c *consumer) (mine, all int) {
 // deliver hands out all that can be handed out.
 func (b *Broker) deliver() {
 	for more := true; more; {
-		for len(b.letters) > 0 {
-			b.send()
-		}
+		b.sendAll()
 		more = b.deliverOne(b.names(), true) || len(b.letters) > 0
 	}
 }
@@ -241,7 +239,7 @@ func (b *Broker) give(q *queue, e *entry, c *consumer, seen *Delivery) {
 	b.take(q, e)
 	if ch.doomed {
 		if !c.noAck {
-			ch.unacked = append(ch.unacked, unacked{queue: q.name, id: q.id, e: e, consumer: c.id})
+			ch.unacked = append(ch.unacked, unacked{queue: q.name, id: q.id, e: e, consumer: c.id, unseen: true})
 		}
 		return
 	}

@@ -20,6 +20,9 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 		if i > 0 {
 			b.met("publish", i)
 			b.endBatch()
+			if len(b.letters) > 0 && b.branch(2) == 1 { // they come before what is published next
+				b.sendAll()
+			}
 		}
 		if bad := b.publish(ch, p); bad != 0 {
 			b.fail(ch, bad)

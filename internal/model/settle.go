@@ -85,7 +85,11 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 		if q == nil || q.id != u.id {
 			continue
 		}
-		u.e.redelivered = true
+		if u.unseen && b.branch(2) == 0 { // a broker that knows gives it back as if it had never been taken
+			u.e.taken--
+		} else {
+			u.e.redelivered = true
+		}
 		if several(us, u.queue) && b.rules.TakesFirst {
 			u.e.step, u.e.path = b.steps, fmt.Sprint("back", i)
 		}

@@ -58,9 +58,7 @@ func (b *Broker) Advance(to Span) {
 		}
 		b.now = t.at
 		t.do()
-		for len(b.letters) > 0 {
-			b.send()
-		}
+		b.sendAll()
 		for b.deliverOne(b.names(), false) { // the rest when all has come that comes now
 		}
 	}
