@@ -60,14 +60,12 @@ func (b *Broker) publish(ch *client, p *channel.Publish) int {
 		return channel.NotImplemented
 	}
 	x := b.exchanges[p.Exchange]
-	switch { // with two faults, the same one is told as by RabbitMQ
-	case !goodExpiration(p.Expiration):
-		return channel.PreconditionFailed
+	switch { // with two faults, that of the exchange is told
 	case p.Exchange != "" && x == nil:
 		return channel.NotFound
 	case x != nil && x.internal:
 		return channel.AccessRefused
-	case p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
+	case !goodExpiration(p.Expiration) || p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
 		return channel.PreconditionFailed
 	}
 	m := &message{exchange: p.Exchange, key: p.Key, p: p.Publishing}

@@ -85,7 +85,7 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 		if q == nil || q.id != u.id {
 			continue
 		}
-		if u.unseen && b.branch(2) == 0 { // a broker that knows gives it back as if it had never been taken
+		if u.unseen { // it comes back as if it had never been taken
 			u.e.taken--
 		} else {
 			u.e.redelivered = true

@@ -2,7 +2,9 @@ package script
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -16,7 +18,7 @@ type Profile struct {
 	Chans  int // of each connection
 	// Time, Crashes, Delay: whether time passes, processes die, messages are delayed.
 	Time, Crashes, Delay bool
-	// Bytes, Limits, Quorum: whether x-max-length-bytes, x-delivery-limit are used, and the latter on quorum queues.
+	// Bytes, Attempts: whether x-max-length-bytes, and x-delivery-limit and quorum queues are used.
 	Bytes, Attempts bool
 	// Alone keeps a queue to one consumer and one window, so that there is one way only.
 	Alone bool
@@ -27,18 +29,27 @@ type Profile struct {
 type generator struct {
 	Profile
 	*rand.Rand
-	b      *model.Broker
-	now    time.Time
-	s      Script
-	tags   int
-	queues []string
-	xs     []string
+	b        *model.Broker
+	now      time.Time
+	s        Script
+	tags     int
+	queues   []string
+	xs       []string
+	leans    map[string]bool
+	declared map[string]Op // how a queue or an exchange was last declared
 }
+
+// leanings are what a script may have more of than others: all of everything in every script would be little of each.
+var leanings = []string{"headers", "limits", "attempts", "deaths", "windows", "confirms", "transactions", "priorities", "again", "exclusive", "topics"}
 
 // Generate makes the script of a seed.
 func Generate(seed uint64, p Profile) Script {
 	g := &generator{Profile: p, Rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0)}
 	g.b = model.New(p.Rules, g.now)
+	g.leans, g.declared = map[string]bool{}, map[string]Op{}
+	for range 3 {
+		g.leans[pick(g, leanings...)] = true
+	}
 	for i := range 2 + g.IntN(3) {
 		g.queues = append(g.queues, fmt.Sprint("q", i))
 	}
@@ -107,6 +118,9 @@ func (g *generator) add(o Op) {
 	if o.Do != OpenChannel && o.Do != Sleep && o.Do != Crash && o.Do != CloseConnection && !g.b.Known(o.Slot()) {
 		return
 	}
+	if (o.Do == DeclareQueue || o.Do == DeclareExchange) && !o.Passive {
+		g.declared[o.Queue+o.Exchange] = o
+	}
 	g.now = g.now.Add(pass)
 	g.b, _ = model.Predict(g.b, func(b *model.Broker) {
 		o.act(b, at, func(c int) int { return c })
@@ -118,6 +132,22 @@ func pick[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
 
 // often is true p times in a hundred.
 func (g *generator) often(p int) bool { return g.IntN(100) < p }
+
+// more is often, and much more often in a script that leans that way.
+func (g *generator) more(leaning string, p int) bool {
+	if g.leans[leaning] {
+		p = max(60, p)
+	}
+	return g.often(p)
+}
+
+// weight is that of a choice, more in a script that leans that way.
+func (g *generator) weight(leaning string, n int) int {
+	if g.leans[leaning] {
+		return 4 * n
+	}
+	return n
+}
 
 func (g *generator) slot(o Op) Op {
 	o.Conn, o.Chan = g.IntN(g.Conns), g.IntN(g.Chans)
@@ -191,19 +221,19 @@ func (g *generator) op() Op {
 	}
 	choices := []choice{
 		{24, g.publish}, {12, g.consume}, {16, g.settle}, {8, func() Op { return Op{Do: Get, Queue: g.queue(), NoAck: g.often(30)} }},
-		{5, g.bindQueue}, {3, g.declareQueue}, {2, g.declareExchange}, {3, g.bindExchange},
+		{5, g.bindQueue}, {g.weight("again", 3), g.declareQueue}, {g.weight("again", 2), g.declareExchange}, {3, g.bindExchange},
 		{2, func() Op { o := g.bindQueue(); o.Do = UnbindQueue; return o }},
 		{1, func() Op { o := g.bindExchange(); o.Do = UnbindExchange; return o }},
 		{1, func() Op { return Op{Do: DeleteQueue, Queue: g.queue(), IfUnused: g.often(40), IfEmpty: g.often(40)} }},
 		{1, func() Op { return Op{Do: DeleteExchange, Exchange: pick(g, g.xs...), IfUnused: g.often(50)} }},
 		{1, func() Op { return Op{Do: PurgeQueue, Queue: g.queue()} }},
 		{5, func() Op { return Op{Do: Cancel, Tag: g.someTag()} }},
-		{5, func() Op { return Op{Do: Qos, N: g.IntN(5), Global: !g.Alone && g.often(30)} }},
+		{g.weight("windows", 5), func() Op { return Op{Do: Qos, N: g.IntN(5), Global: !g.Alone && g.often(30)} }},
 		{2, func() Op { return Op{Do: Recover, Requeue: !g.often(5)} }},
-		{3, func() Op { return Op{Do: ConfirmSelect} }},
-		{2, func() Op { return Op{Do: TxSelect} }},
-		{4, func() Op { return Op{Do: TxCommit} }},
-		{1, func() Op { return Op{Do: TxRollback} }},
+		{g.weight("confirms", 3), func() Op { return Op{Do: ConfirmSelect} }},
+		{g.weight("transactions", 2), func() Op { return Op{Do: TxSelect} }},
+		{g.weight("transactions", 4), func() Op { return Op{Do: TxCommit} }},
+		{g.weight("transactions", 1), func() Op { return Op{Do: TxRollback} }},
 		{2, func() Op { return Op{Do: CloseChannel} }},
 		{1, func() Op { return Op{Do: CloseConnection} }},
 		{2, func() Op { return Op{Do: OpenChannel} }},
@@ -222,10 +252,24 @@ func (g *generator) op() Op {
 	for _, c := range choices {
 		if n -= c.weight; n < 0 {
 			o := g.slot(c.make())
+			o.NoWait = g.often(5) && mayNotWait(&o)
 			return g.sensible(o)
 		}
 	}
 	panic("no choice")
+}
+
+// mayNotWait reports whether an operation has a no-wait form. Whoever declares a queue without a name waits for it.
+func mayNotWait(o *Op) bool {
+	switch o.Do {
+	case DeclareQueue:
+		return !o.Passive && o.Queue != ""
+	case DeclareExchange:
+		return !o.Passive
+	case DeleteQueue, DeleteExchange, PurgeQueue, BindQueue, BindExchange, UnbindExchange, Consume, Cancel:
+		return true
+	}
+	return false
 }
 
 // sensible moves an operation to a channel where it does something, mostly.
@@ -260,9 +304,35 @@ func (g *generator) sensible(o Op) Op {
 	return o
 }
 
+// again is a declaration that was made before, with at most one difference.
+func (g *generator) again(o Op) Op {
+	o.Args = maps.Clone(o.Args)
+	switch g.IntN(8) {
+	case 0:
+		o.Durable = !o.Durable
+	case 1:
+		o.AutoDelete = !o.AutoDelete
+	case 2:
+		o.Exclusive = o.Do == DeclareQueue && !o.Exclusive
+	case 3:
+		o.Internal = o.Do == DeclareExchange && !o.Internal
+	case 4:
+		for _, k := range slices.Sorted(maps.Keys(o.Args)) {
+			delete(o.Args, k)
+			break
+		}
+	case 5:
+		o.Passive = true
+	}
+	return g.slot(o)
+}
+
 func (g *generator) declareExchange() Op {
+	if o, has := g.declared[pick(g, g.xs...)]; has && g.more("again", 30) {
+		return g.again(o)
+	}
 	o := Op{
-		Do: DeclareExchange, Exchange: pick(g, g.xs...), Type: pick(g, channel.Direct, channel.Fanout, channel.Topic, channel.Headers),
+		Do: DeclareExchange, Exchange: pick(g, g.xs...), Type: g.kind(),
 		Passive: g.often(10), Durable: g.often(30), AutoDelete: g.often(15), Internal: g.often(8),
 	}
 	if g.often(25) {
@@ -281,39 +351,53 @@ func (g *generator) declareExchange() Op {
 	return g.slot(o)
 }
 
+func (g *generator) kind() string {
+	switch {
+	case g.leans["headers"] && g.often(60):
+		return channel.Headers
+	case g.leans["topics"] && g.often(60):
+		return channel.Topic
+	}
+	return pick(g, channel.Direct, channel.Fanout, channel.Topic, channel.Headers)
+}
+
 func (g *generator) declareQueue() Op {
-	o := Op{Do: DeclareQueue, Queue: g.queue(), Passive: g.often(15), Durable: g.often(30), Exclusive: g.often(8), AutoDelete: g.often(12)}
+	if o, has := g.declared[pick(g, g.queues...)]; has && g.more("again", 30) {
+		return g.again(o)
+	}
+	o := Op{Do: DeclareQueue, Queue: g.queue(), Passive: g.often(15), Durable: g.often(30), Exclusive: g.more("exclusive", 8), AutoDelete: g.often(12)}
 	if g.often(2) {
 		o.Queue = pick(g, "", "amq.q")
 	}
 	a := Args{}
-	set := func(p int, key string, v any) {
-		if g.often(p) {
+	set := func(leaning string, p int, key string, v any) {
+		if g.more(leaning, p) {
 			a[key] = v
 		}
 	}
-	set(45, "x-dead-letter-exchange", pick(g, append([]string{"", "", "x9"}, g.xs...)...))
+	set("deaths", 45, "x-dead-letter-exchange", pick(g, append([]string{"", "", "x9"}, g.xs...)...))
 	if _, has := a["x-dead-letter-exchange"]; has {
-		set(60, "x-dead-letter-routing-key", pick(g, append([]string{"a", "b.c"}, g.queues...)...))
+		set("", 60, "x-dead-letter-routing-key", pick(g, append([]string{"a", "b.c"}, g.queues...)...))
 	}
-	set(25, "x-message-ttl", g.millis())
-	set(25, "x-max-length", int64(g.IntN(4)))
+	set("", 25, "x-message-ttl", g.millis())
+	set("limits", 25, "x-max-length", int64(g.IntN(4)))
 	if g.Bytes {
-		set(10, "x-max-length-bytes", int64(10*g.IntN(5)))
+		set("limits", 10, "x-max-length-bytes", int64(10*g.IntN(5)))
 	}
 	if a["x-max-length"] != nil || a["x-max-length-bytes"] != nil {
-		set(50, "x-overflow", pick(g, "drop-head", "reject-publish", "reject-publish-dlx"))
+		set("limits", 50, "x-overflow", pick(g, "drop-head", "reject-publish", "reject-publish-dlx"))
 	}
 	if a["x-max-length"] != nil && a["x-message-ttl"] == int64(0) {
 		delete(a, "x-message-ttl") // who of a batch dies of which is anybody's guess
 	}
-	set(15, "x-max-priority", int64(pick(g, 1, 3, 10)))
-	set(15, "x-single-active-consumer", true)
+	set("priorities", 15, "x-max-priority", int64(pick(g, 1, 3, 10)))
+	set("", 15, "x-single-active-consumer", true)
 	if g.Time {
-		set(6, "x-expires", pick[int64](g, 2000, 9000, 30000))
+		set("", 6, "x-expires", pick[int64](g, 2000, 9000, 30000))
 	}
 	if g.Attempts {
-		set(12, "x-delivery-limit", int64(g.IntN(3)))
+		set("attempts", 12, "x-delivery-limit", int64(g.IntN(3)))
+		set("attempts", 5, "x-queue-type", pick(g, "quorum", "quorum", "classic"))
 	}
 	if g.often(2) {
 		a[pick(g, "x-message-ttl", "x-max-length", "x-overflow", "x-max-priority")] = pick[any](g, int64(-1), "bad", true)
@@ -328,7 +412,7 @@ func (g *generator) table(bind bool) Args {
 	a := Args{}
 	for _, k := range []string{"h", "k", "x-h"} {
 		if g.often(45) {
-			a[k] = pick[any](g, int64(1), int64(2), 1.5, "1", "s", true)
+			a[k] = pick[any](g, int64(1), int64(2), 1.5, "1", "s", true, []any{int64(1), "s"}, channel.Table{"t": int64(1)})
 			if bind && g.often(10) {
 				a[k] = nil
 			}
@@ -338,7 +422,7 @@ func (g *generator) table(bind bool) Args {
 }
 
 func (g *generator) bindArgs() Args {
-	if !g.often(25) {
+	if !g.more("headers", 25) {
 		return nil
 	}
 	a := g.table(true)
@@ -383,11 +467,23 @@ func (g *generator) publish() Op {
 	if g.often(30) {
 		o.Mode = pick[uint8](g, 1, 2)
 	}
+	if g.often(2) {
+		o.Mode = 3
+	}
 	if g.often(15) {
 		o.Size = g.IntN(40)
 	}
+	if g.often(1) {
+		o.Size = g.IntN(64 << 10)
+	}
+	if g.often(20) {
+		o.Props = g.IntN(1 << 7)
+	}
+	if g.often(4) {
+		o.User = pick(g, "guest", "guest", "nobody")
+	}
 	h := Args{}
-	if g.often(30) {
+	if g.more("headers", 30) {
 		h = g.table(false)
 	}
 	if g.often(12) {

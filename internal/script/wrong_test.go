@@ -94,7 +94,9 @@ var wrongEngines = []struct {
 	{"x-death says rejected", delivering(func(d *channel.Delivered) { eachDeath(d, func(t channel.Table) { t["reason"] = "rejected" }) })},
 	{"x-death forgets the expiration", delivering(func(d *channel.Delivered) { eachDeath(d, func(t channel.Table) { delete(t, "original-expiration") }) })},
 	{"the first death is the last", delivering(func(d *channel.Delivered) {
-		eachDeath(d, func(t channel.Table) { d.Headers["x-first-death-queue"] = t["queue"] })
+		if deaths, _ := d.Headers["x-death"].([]any); len(deaths) > 0 {
+			d.Headers["x-first-death-queue"] = deaths[0].(channel.Table)["queue"]
+		}
 	})},
 	{"x-delivery-count is lost", delivering(func(d *channel.Delivered) { delete(d.Headers, "x-delivery-count") })},
 	{"a dead letter expires again", delivering(func(d *channel.Delivered) {
