@@ -10,6 +10,9 @@ import (
 )
 
 func (b *Broker) consume(ch *client, m *channel.Consume) int {
+	if m.Queue == "" && ch.lastQueue == "" {
+		return channel.NotFound
+	}
 	for _, q := range b.queues {
 		for _, c := range q.consumers {
 			if c.slot == ch.slot && c.tag == m.Tag && !c.dead {

@@ -288,6 +288,9 @@ func (b *Broker) trim(q *queue) {
 	for len(q.ready) > 0 && q.over(b.kept(q)) {
 		e := b.someHead(q)
 		q.remove(e)
+		if next := q.heads(); e.owed && len(next) > 0 { // the consumer that waits gets that instead
+			next[0].owed = true
+		}
 		b.bury(q, e, "maxlen")
 	}
 }

@@ -81,6 +81,11 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 		one = len(us) > 1 && b.branch(2) == 1
 	}
 	for i, u := range us {
+		if i > 0 && len(b.letters) > 0 && b.branch(2) == 1 { // what died of one queue arrives before another gets its own back
+			b.sendAll()
+			for b.deliverOne(b.names(), false) {
+			}
+		}
 		q := b.queues[u.queue]
 		if q == nil || q.id != u.id {
 			continue

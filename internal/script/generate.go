@@ -40,7 +40,10 @@ type generator struct {
 }
 
 // leanings are what a script may have more of than others: all of everything in every script would be little of each.
-var leanings = []string{"headers", "limits", "attempts", "deaths", "windows", "confirms", "transactions", "priorities", "again", "exclusive", "topics"}
+var leanings = []string{
+	"narrow", "narrow", "narrow", // few queues and channels, where operations meet
+	"headers", "topics", "limits", "attempts", "deaths", "windows", "confirms", "transactions", "priorities", "again", "exclusive", "time",
+}
 
 // Generate makes the script of a seed.
 func Generate(seed uint64, p Profile) Script {
@@ -50,13 +53,17 @@ func Generate(seed uint64, p Profile) Script {
 	for range 3 {
 		g.leans[pick(g, leanings...)] = true
 	}
-	for i := range 2 + g.IntN(3) {
+	many := 3
+	if g.leans["narrow"] {
+		g.Conns, g.Chans, many = min(2, p.Conns), 1, 1
+	}
+	for i := range 1 + g.IntN(many) + many/2 {
 		g.queues = append(g.queues, fmt.Sprint("q", i))
 	}
-	for i := range 1 + g.IntN(3) {
+	for i := range 1 + g.IntN(many) {
 		g.xs = append(g.xs, fmt.Sprint("x", i))
 	}
-	for c := range p.Conns {
+	for c := range g.Conns {
 		g.add(Op{Do: OpenChannel, Conn: c})
 	}
 	for _, x := range g.xs {
@@ -68,7 +75,7 @@ func Generate(seed uint64, p Profile) Script {
 		o := g.declareQueue()
 		o.Queue, o.Passive = q, false
 		g.add(o)
-		if g.IntN(2) == 0 {
+		if g.more(g.either("headers", "topics"), 50) {
 			o := g.bindQueue()
 			o.Queue = q
 			g.add(o)
@@ -78,7 +85,7 @@ func Generate(seed uint64, p Profile) Script {
 		g.add(g.op())
 	}
 	// In the end everything is looked at.
-	for c := range p.Conns {
+	for c := range g.Conns {
 		g.add(Op{Do: CloseConnection, Conn: c})
 	}
 	g.add(Op{Do: OpenChannel})
@@ -139,6 +146,16 @@ func (g *generator) more(leaning string, p int) bool {
 		p = max(60, p)
 	}
 	return g.often(p)
+}
+
+// either returns the leaning of several that the script has, if any.
+func (g *generator) either(leanings ...string) string {
+	for _, l := range leanings {
+		if g.leans[l] {
+			return l
+		}
+	}
+	return ""
 }
 
 // weight is that of a choice, more in a script that leans that way.
@@ -220,8 +237,8 @@ func (g *generator) op() Op {
 		make   func() Op
 	}
 	choices := []choice{
-		{24, g.publish}, {12, g.consume}, {16, g.settle}, {8, func() Op { return Op{Do: Get, Queue: g.queue(), NoAck: g.often(30)} }},
-		{5, g.bindQueue}, {g.weight("again", 3), g.declareQueue}, {g.weight("again", 2), g.declareExchange}, {3, g.bindExchange},
+		{24, g.publish}, {12, g.consume}, {g.weight("deaths", 12), g.settle}, {8, func() Op { return Op{Do: Get, Queue: g.queue(), NoAck: g.often(30)} }},
+		{g.weight(g.either("headers", "topics"), 5), g.bindQueue}, {g.weight("again", 3), g.declareQueue}, {g.weight("again", 2), g.declareExchange}, {3, g.bindExchange},
 		{2, func() Op { o := g.bindQueue(); o.Do = UnbindQueue; return o }},
 		{1, func() Op { o := g.bindExchange(); o.Do = UnbindExchange; return o }},
 		{1, func() Op { return Op{Do: DeleteQueue, Queue: g.queue(), IfUnused: g.often(40), IfEmpty: g.often(40)} }},
@@ -239,7 +256,7 @@ func (g *generator) op() Op {
 		{2, func() Op { return Op{Do: OpenChannel} }},
 	}
 	if g.Time {
-		choices = append(choices, choice{8, func() Op { return Op{Do: Sleep, N: pick(g, 500, 1000, 2000, 5000, 12000)} }})
+		choices = append(choices, choice{g.weight("time", 6), func() Op { return Op{Do: Sleep, N: pick(g, 500, 1000, 2000, 5000, 12000)} }})
 	}
 	if g.Crashes {
 		choices = append(choices, choice{1, func() Op { return Op{Do: Crash} }})
@@ -375,11 +392,11 @@ func (g *generator) declareQueue() Op {
 			a[key] = v
 		}
 	}
-	set("deaths", 45, "x-dead-letter-exchange", pick(g, append([]string{"", "", "x9"}, g.xs...)...))
+	set(g.either("deaths", "limits"), 45, "x-dead-letter-exchange", pick(g, append([]string{"", "", "", "x9"}, g.xs...)...))
 	if _, has := a["x-dead-letter-exchange"]; has {
-		set("", 60, "x-dead-letter-routing-key", pick(g, append([]string{"a", "b.c"}, g.queues...)...))
+		set("limits", 45, "x-dead-letter-routing-key", pick(g, append([]string{"a", "b.c"}, g.queues...)...))
 	}
-	set("", 25, "x-message-ttl", g.millis())
+	set("time", 25, "x-message-ttl", g.millis())
 	set("limits", 25, "x-max-length", int64(g.IntN(4)))
 	if g.Bytes {
 		set("limits", 10, "x-max-length-bytes", int64(10*g.IntN(5)))
@@ -393,7 +410,7 @@ func (g *generator) declareQueue() Op {
 	set("priorities", 15, "x-max-priority", int64(pick(g, 1, 3, 10)))
 	set("", 15, "x-single-active-consumer", true)
 	if g.Time {
-		set("", 6, "x-expires", pick[int64](g, 2000, 9000, 30000))
+		set("time", 6, "x-expires", pick[int64](g, 2000, 9000, 30000))
 	}
 	if g.Attempts {
 		set("attempts", 12, "x-delivery-limit", int64(g.IntN(3)))
@@ -412,6 +429,9 @@ func (g *generator) table(bind bool) Args {
 	a := Args{}
 	for _, k := range []string{"h", "k", "x-h"} {
 		if g.often(45) {
+			if a[k] = int64(1); g.often(50) { // or nothing would match
+				continue
+			}
 			a[k] = pick[any](g, int64(1), int64(2), 1.5, "1", "s", true, []any{int64(1), "s"}, channel.Table{"t": int64(1)})
 			if bind && g.often(10) {
 				a[k] = nil
@@ -427,7 +447,7 @@ func (g *generator) bindArgs() Args {
 	}
 	a := g.table(true)
 	if g.often(70) {
-		a["x-match"] = pick(g, "all", "any", "all-with-x", "any-with-x")
+		a["x-match"] = pick(g, "all", "any", "any", "all-with-x", "any-with-x", "any-with-x")
 	}
 	if g.often(2) {
 		a["x-match"] = "some"
@@ -449,6 +469,9 @@ func (g *generator) bindExchange() Op {
 
 func (g *generator) publish() Op {
 	o := Op{Do: Publish, Exchange: g.exchange(), Key: g.key(), N: pick(g, 1, 1, 1, 2, 3, 5), Mandatory: g.often(25), Priority: pick[uint8](g, 0, 0, 1, 3, 9, 200)}
+	if g.leans["deaths"] && g.often(50) {
+		o.Exchange = ""
+	}
 	if o.Exchange == "" && !g.often(10) {
 		o.Key = pick(g, g.queues...)
 	}
@@ -529,6 +552,9 @@ func (g *generator) someTag() string {
 
 func (g *generator) settle() Op {
 	o := Op{Do: pick(g, Ack, Ack, Ack, Nack, Nack, Reject), N: g.IntN(3), Requeue: g.often(50)}
+	if g.leans["deaths"] && g.often(50) {
+		o.Do, o.Requeue = Reject, false
+	}
 	o.Multiple = o.Do != Reject && g.often(30)
 	if o.Do == Ack {
 		o.Requeue = false

@@ -399,12 +399,6 @@ func traceWrong(t *testing.T, make func() wrong, s Script) (err error) {
 	return err
 }
 
-// differs reports whether the model says that what was seen is not allowed; what it gave up does not count.
-func differs(err error) bool {
-	f, is := errors.AsType[*Failure](err)
-	return is && !f.Undecided()
-}
-
 // most is how many scripts a wrong engine may pass.
 const most = 300
 
