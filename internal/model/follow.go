@@ -17,6 +17,7 @@ type run struct {
 	seen    *Step // what is followed; nil: the model goes its own way
 	read    map[reader]int
 	tags    map[Slot][]uint64 // given in this step
+	soft    map[int]bool      // queues, by id, where a consumer waited
 	keeps   map[int]bool      // queues, by id, that keep messages for who is dead
 	choices []int             // those to be taken again
 	widths  []int             // how many there were at each
@@ -61,7 +62,7 @@ func (b *Broker) met(where ...any) {
 	if r.seen == nil {
 		return
 	}
-	key := fmt.Sprint(where, b.fingerprint(), r.read, r.keeps)
+	key := fmt.Sprint(where, b.fingerprint(), r.read, r.keeps, r.soft)
 	for slot, h := range r.step.Heard {
 		if len(h.Confirms) > 0 {
 			key += fmt.Sprint(slot, h.Confirms)
@@ -155,7 +156,7 @@ type tried struct {
 func try(s *Broker, seen *Step, choices []int, visited map[string]bool, act func(b *Broker)) (b *Broker, t tried) {
 	b = s.clone()
 	b.steps++
-	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, own: map[string]bool{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
+	t.run = &run{step: &Step{}, seen: seen, read: map[reader]int{}, tags: map[Slot][]uint64{}, soft: map[int]bool{}, keeps: map[int]bool{}, own: map[string]bool{}, choices: slices.Clone(choices), fixed: len(choices), visited: visited}
 	b.run = t.run
 	defer func() {
 		switch p := recover().(type) {

@@ -202,7 +202,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 // await gives a message to a consumer that waits for it, or lets it wait itself for one that was seen to come before it by
 // another way. It does not expire meanwhile, whatever its time, and no limit counts it.
 func (b *Broker) await(q *queue, e *entry) {
-	e.owed = true
+	e.owed, b.run.soft[q.id] = true, true
 	if b.run.seen == nil || b.seenToTake(q) {
 		b.deliverOne([]string{q.name}, false)
 	}
@@ -284,6 +284,9 @@ func (q *queue) refusesMore() bool {
 func (b *Broker) trim(q *queue) {
 	if q.refusesMore() {
 		return
+	}
+	if q.args["x-max-length-bytes"] != nil && b.rules.TakesFirst && b.run.burst && b.run.soft[q.id] && b.branch(2) == 1 {
+		return // bytes are not counted while a message is on its way to a consumer
 	}
 	for len(q.ready) > 0 && q.over(b.kept(q)) {
 		e := b.someHead(q)

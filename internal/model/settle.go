@@ -214,7 +214,7 @@ func (b *Broker) commit(ch *client) int {
 // refuses reports whether a queue would refuse a message of a transaction.
 func (b *Broker) refuses(t *tx) bool {
 	probe := b.clone()
-	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}}
+	probe.run = &run{step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, soft: map[int]bool{}, keeps: map[int]bool{}}
 	probe.run.whole = true
 	for _, s := range t.publishes {
 		ch := &client{}

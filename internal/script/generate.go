@@ -2,9 +2,7 @@ package script
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -22,6 +20,8 @@ type Profile struct {
 	Bytes, Attempts bool
 	// Alone keeps a queue to one consumer and one window, so that there is one way only.
 	Alone bool
+	// Leans are the leanings of all scripts; nil: three at random for each.
+	Leans []string
 	Rules model.Rules
 }
 
@@ -42,7 +42,7 @@ type generator struct {
 // leanings are what a script may have more of than others: all of everything in every script would be little of each.
 var leanings = []string{
 	"narrow", "narrow", "narrow", // few queues and channels, where operations meet
-	"headers", "topics", "limits", "attempts", "deaths", "windows", "confirms", "transactions", "priorities", "again", "exclusive", "time",
+	"headers", "topics", "limits", "attempts", "deaths", "windows", "confirms", "transactions", "priorities", "again", "exclusive", "time", "deletes", "crashes",
 }
 
 // Generate makes the script of a seed.
@@ -50,17 +50,21 @@ func Generate(seed uint64, p Profile) Script {
 	g := &generator{Profile: p, Rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0)}
 	g.b = model.New(p.Rules, g.now)
 	g.leans, g.declared = map[string]bool{}, map[string]Op{}
-	for range 3 {
-		g.leans[pick(g, leanings...)] = true
+	leans := p.Leans
+	for i := 0; i < 3 && p.Leans == nil; i++ {
+		leans = append(leans, pick(g, leanings...))
 	}
-	many := 3
+	for _, l := range leans {
+		g.leans[l] = true
+	}
+	queues, exchanges := 2+g.IntN(3), 1+g.IntN(3)
 	if g.leans["narrow"] {
-		g.Conns, g.Chans, many = min(2, p.Conns), 1, 1
+		g.Conns, g.Chans, queues, exchanges = min(2, p.Conns), 1, 1+g.IntN(2), 1
 	}
-	for i := range 1 + g.IntN(many) + many/2 {
+	for i := range queues {
 		g.queues = append(g.queues, fmt.Sprint("q", i))
 	}
-	for i := range 1 + g.IntN(many) {
+	for i := range exchanges {
 		g.xs = append(g.xs, fmt.Sprint("x", i))
 	}
 	for c := range g.Conns {
@@ -143,7 +147,7 @@ func (g *generator) often(p int) bool { return g.IntN(100) < p }
 // more is often, and much more often in a script that leans that way.
 func (g *generator) more(leaning string, p int) bool {
 	if g.leans[leaning] {
-		p = max(60, p)
+		p = max(70, p)
 	}
 	return g.often(p)
 }
@@ -239,11 +243,11 @@ func (g *generator) op() Op {
 	choices := []choice{
 		{24, g.publish}, {12, g.consume}, {g.weight("deaths", 12), g.settle}, {8, func() Op { return Op{Do: Get, Queue: g.queue(), NoAck: g.often(30)} }},
 		{g.weight(g.either("headers", "topics"), 5), g.bindQueue}, {g.weight("again", 3), g.declareQueue}, {g.weight("again", 2), g.declareExchange}, {3, g.bindExchange},
-		{2, func() Op { o := g.bindQueue(); o.Do = UnbindQueue; return o }},
+		{g.weight("deletes", 2), func() Op { o := g.bindQueue(); o.Do = UnbindQueue; return o }},
 		{1, func() Op { o := g.bindExchange(); o.Do = UnbindExchange; return o }},
-		{1, func() Op { return Op{Do: DeleteQueue, Queue: g.queue(), IfUnused: g.often(40), IfEmpty: g.often(40)} }},
-		{1, func() Op { return Op{Do: DeleteExchange, Exchange: pick(g, g.xs...), IfUnused: g.often(50)} }},
-		{1, func() Op { return Op{Do: PurgeQueue, Queue: g.queue()} }},
+		{g.weight("deletes", 1), func() Op { return Op{Do: DeleteQueue, Queue: g.queue(), IfUnused: g.often(40), IfEmpty: g.often(40)} }},
+		{g.weight("deletes", 1), func() Op { return Op{Do: DeleteExchange, Exchange: pick(g, g.xs...), IfUnused: g.often(50)} }},
+		{g.weight("deletes", 1), func() Op { return Op{Do: PurgeQueue, Queue: g.queue()} }},
 		{5, func() Op { return Op{Do: Cancel, Tag: g.someTag()} }},
 		{g.weight("windows", 5), func() Op { return Op{Do: Qos, N: g.IntN(5), Global: !g.Alone && g.often(30)} }},
 		{2, func() Op { return Op{Do: Recover, Requeue: !g.often(5)} }},
@@ -259,7 +263,7 @@ func (g *generator) op() Op {
 		choices = append(choices, choice{g.weight("time", 6), func() Op { return Op{Do: Sleep, N: pick(g, 500, 1000, 2000, 5000, 12000)} }})
 	}
 	if g.Crashes {
-		choices = append(choices, choice{1, func() Op { return Op{Do: Crash} }})
+		choices = append(choices, choice{g.weight("crashes", 1), func() Op { return Op{Do: Crash} }})
 	}
 	total := 0
 	for _, c := range choices {
@@ -321,161 +325,15 @@ func (g *generator) sensible(o Op) Op {
 	return o
 }
 
-// again is a declaration that was made before, with at most one difference.
-func (g *generator) again(o Op) Op {
-	o.Args = maps.Clone(o.Args)
-	switch g.IntN(8) {
-	case 0:
-		o.Durable = !o.Durable
-	case 1:
-		o.AutoDelete = !o.AutoDelete
-	case 2:
-		o.Exclusive = o.Do == DeclareQueue && !o.Exclusive
-	case 3:
-		o.Internal = o.Do == DeclareExchange && !o.Internal
-	case 4:
-		for _, k := range slices.Sorted(maps.Keys(o.Args)) {
-			delete(o.Args, k)
-			break
-		}
-	case 5:
-		o.Passive = true
-	}
-	return g.slot(o)
-}
-
-func (g *generator) declareExchange() Op {
-	if o, has := g.declared[pick(g, g.xs...)]; has && g.more("again", 30) {
-		return g.again(o)
-	}
-	o := Op{
-		Do: DeclareExchange, Exchange: pick(g, g.xs...), Type: g.kind(),
-		Passive: g.often(10), Durable: g.often(30), AutoDelete: g.often(15), Internal: g.often(8),
-	}
-	if g.often(25) {
-		o.Args = Args{"alternate-exchange": pick(g, append([]string{"amq.fanout", "x9"}, g.xs...)...)}
-	}
-	if g.Delay && g.often(15) {
-		o.Args = Args{"x-delayed-type": o.Type}
-		o.Type = channel.Delayed
-	}
-	if g.often(1) {
-		o.Type = "x-nothing"
-	}
-	if g.often(1) {
-		o.Exchange = pick(g, "", "amq.x", "amq.topic")
-	}
-	return g.slot(o)
-}
-
-func (g *generator) kind() string {
-	switch {
-	case g.leans["headers"] && g.often(60):
-		return channel.Headers
-	case g.leans["topics"] && g.often(60):
-		return channel.Topic
-	}
-	return pick(g, channel.Direct, channel.Fanout, channel.Topic, channel.Headers)
-}
-
-func (g *generator) declareQueue() Op {
-	if o, has := g.declared[pick(g, g.queues...)]; has && g.more("again", 30) {
-		return g.again(o)
-	}
-	o := Op{Do: DeclareQueue, Queue: g.queue(), Passive: g.often(15), Durable: g.often(30), Exclusive: g.more("exclusive", 8), AutoDelete: g.often(12)}
-	if g.often(2) {
-		o.Queue = pick(g, "", "amq.q")
-	}
-	a := Args{}
-	set := func(leaning string, p int, key string, v any) {
-		if g.more(leaning, p) {
-			a[key] = v
-		}
-	}
-	set(g.either("deaths", "limits"), 45, "x-dead-letter-exchange", pick(g, append([]string{"", "", "", "x9"}, g.xs...)...))
-	if _, has := a["x-dead-letter-exchange"]; has {
-		set("limits", 45, "x-dead-letter-routing-key", pick(g, append([]string{"a", "b.c"}, g.queues...)...))
-	}
-	set("time", 25, "x-message-ttl", g.millis())
-	set("limits", 25, "x-max-length", int64(g.IntN(4)))
-	if g.Bytes {
-		set("limits", 10, "x-max-length-bytes", int64(10*g.IntN(5)))
-	}
-	if a["x-max-length"] != nil || a["x-max-length-bytes"] != nil {
-		set("limits", 50, "x-overflow", pick(g, "drop-head", "reject-publish", "reject-publish-dlx"))
-	}
-	if a["x-max-length"] != nil && a["x-message-ttl"] == int64(0) {
-		delete(a, "x-message-ttl") // who of a batch dies of which is anybody's guess
-	}
-	set("priorities", 15, "x-max-priority", int64(pick(g, 1, 3, 10)))
-	set("", 15, "x-single-active-consumer", true)
-	if g.Time {
-		set("time", 6, "x-expires", pick[int64](g, 2000, 9000, 30000))
-	}
-	if g.Attempts {
-		set("attempts", 12, "x-delivery-limit", int64(g.IntN(3)))
-		set("attempts", 5, "x-queue-type", pick(g, "quorum", "quorum", "classic"))
-	}
-	if g.often(2) {
-		a[pick(g, "x-message-ttl", "x-max-length", "x-overflow", "x-max-priority")] = pick[any](g, int64(-1), "bad", true)
-	}
-	if len(a) > 0 {
-		o.Args = a
-	}
-	return g.slot(o)
-}
-
-func (g *generator) table(bind bool) Args {
-	a := Args{}
-	for _, k := range []string{"h", "k", "x-h"} {
-		if g.often(45) {
-			if a[k] = int64(1); g.often(50) { // or nothing would match
-				continue
-			}
-			a[k] = pick[any](g, int64(1), int64(2), 1.5, "1", "s", true, []any{int64(1), "s"}, channel.Table{"t": int64(1)})
-			if bind && g.often(10) {
-				a[k] = nil
-			}
-		}
-	}
-	return a
-}
-
-func (g *generator) bindArgs() Args {
-	if !g.more("headers", 25) {
-		return nil
-	}
-	a := g.table(true)
-	if g.often(70) {
-		a["x-match"] = pick(g, "all", "any", "any", "all-with-x", "any-with-x", "any-with-x")
-	}
-	if g.often(2) {
-		a["x-match"] = "some"
-	}
-	return a
-}
-
-func (g *generator) bindQueue() Op {
-	x := g.exchange()
-	if x == "" && !g.often(10) {
-		x = pick(g, g.xs...)
-	}
-	return g.slot(Op{Do: BindQueue, Queue: g.queue(), Exchange: x, Key: g.pattern(), Args: g.bindArgs()})
-}
-
-func (g *generator) bindExchange() Op {
-	return g.slot(Op{Do: BindExchange, To: pick(g, append([]string{"amq.fanout"}, g.xs...)...), Exchange: pick(g, append([]string{"amq.topic"}, g.xs...)...), Key: g.pattern(), Args: g.bindArgs()})
-}
-
 func (g *generator) publish() Op {
-	o := Op{Do: Publish, Exchange: g.exchange(), Key: g.key(), N: pick(g, 1, 1, 1, 2, 3, 5), Mandatory: g.often(25), Priority: pick[uint8](g, 0, 0, 1, 3, 9, 200)}
-	if g.leans["deaths"] && g.often(50) {
+	o := Op{Do: Publish, Exchange: g.exchange(), Key: g.key(), N: pick(g, 1, 1, 1, 2, 3, 5), Mandatory: g.often(25), Priority: pick[uint8](g, 0, 0, 1, 2, 3, 200)}
+	if g.leans[g.either("deaths", "limits")] && g.often(50) {
 		o.Exchange = ""
 	}
 	if o.Exchange == "" && !g.often(10) {
 		o.Key = pick(g, g.queues...)
 	}
-	if g.often(20) {
+	if g.more("time", 20) {
 		o.Expiration = fmt.Sprint(g.millis())
 	}
 	if o.Expiration == "0" { // who of a batch expires and who is pushed out is anybody's guess
@@ -509,10 +367,10 @@ func (g *generator) publish() Op {
 	if g.more("headers", 30) {
 		h = g.table(false)
 	}
-	if g.often(12) {
+	if g.often(14) {
 		h["CC"] = []any{g.key(), pick(g, g.queues...)}
 	}
-	if g.often(8) {
+	if g.often(14) {
 		h["BCC"] = []any{pick(g, g.queues...)}
 	}
 	if g.Delay && g.often(30) {
@@ -555,7 +413,7 @@ func (g *generator) settle() Op {
 	if g.leans["deaths"] && g.often(50) {
 		o.Do, o.Requeue = Reject, false
 	}
-	o.Multiple = o.Do != Reject && g.often(30)
+	o.Multiple = o.Do != Reject && g.often(40)
 	if o.Do == Ack {
 		o.Requeue = false
 	}
