@@ -188,6 +188,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	}
 	q.insert(e)
 	if b.run.whole && b.takes(q) >= len(q.ready) { // what comes of it is seen when all is there
+		e.owed = e.instant // and does not expire on its way
 		return true
 	}
 	if waiting {

@@ -76,12 +76,14 @@ func (b *Broker) apply(us []unacked, kind channel.SettleKind) {
 // requeue puts messages back into their old places. With counting, one that has been handed over too often dies.
 func (b *Broker) requeue(us []unacked, counting bool) {
 	var touched []*queue
+	died := false
 	one := false // whether they come back one by one, or together
 	if b.rules.TakesFirst && slices.ContainsFunc(us, func(u unacked) bool { q := b.queues[u.queue]; return q != nil && q.bounded() }) {
 		one = len(us) > 1 && b.branch(2) == 1
 	}
 	for i, u := range us {
-		if i > 0 && len(b.letters) > 0 && b.branch(2) == 1 { // what died of one queue arrives before another gets its own back
+		if died && b.branch(2) == 1 { // they come back in two parts, and what died arrives in between
+			died = false
 			b.sendAll()
 			for b.deliverOne(b.names(), false) {
 			}
@@ -100,6 +102,7 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 		}
 		if limit, has := number(q.args["x-delivery-limit"]); has && counting && u.e.taken > int(limit) {
 			b.bury(q, u.e, "delivery_limit")
+			died = true
 			continue
 		}
 		q.insert(u.e)
@@ -192,6 +195,9 @@ func (b *Broker) commit(ch *client) int {
 	if b.rules.TxWhole {
 		b.run.whole = true
 		publish()
+		if len(b.letters) > 0 && b.branch(2) == 1 { // they come before what is there is looked at
+			b.sendAll()
+		}
 		b.run.whole = false
 		for _, name := range b.names() {
 			q := b.queues[name]

@@ -94,7 +94,7 @@ func (g *generator) declareQueue() Op {
 		delete(a, "x-message-ttl") // who of a batch dies of which is anybody's guess
 	}
 	set("priorities", 15, "x-max-priority", int64(pick(g, 1, 1, 3, 10)))
-	set("", 15, "x-single-active-consumer", true)
+	set("windows", 15, "x-single-active-consumer", true)
 	if g.Time {
 		set("time", 6, "x-expires", pick[int64](g, 2000, 9000, 30000))
 	}
