@@ -176,7 +176,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	if waiting && b.rules.TakesFirst || b.run.whole {
 		room += b.takes(q)
 	}
-	if q.refusesMore() && q.over(room, e) {
+	if q.refusesMore() && q.over(room, e) && !b.soft(q) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
 			b.bury(q, e, "maxlen")
 		}
@@ -275,6 +275,11 @@ func (b *Broker) kept(q *queue) int {
 	return 0
 }
 
+// soft reports whether a limit in bytes is not looked at, since a message of the same burst may be on its way to a consumer.
+func (b *Broker) soft(q *queue) bool {
+	return q.args["x-max-length-bytes"] != nil && b.rules.TakesFirst && b.run.burst && b.run.soft[q.id] && b.branch(2) == 1
+}
+
 // refusesMore reports whether a queue at its limit refuses what comes, where others drop their head.
 func (q *queue) refusesMore() bool {
 	o := q.args["x-overflow"]
@@ -286,8 +291,8 @@ func (b *Broker) trim(q *queue) {
 	if q.refusesMore() {
 		return
 	}
-	if q.args["x-max-length-bytes"] != nil && b.rules.TakesFirst && b.run.burst && b.run.soft[q.id] && b.branch(2) == 1 {
-		return // bytes are not counted while a message is on its way to a consumer
+	if b.soft(q) {
+		return
 	}
 	for len(q.ready) > 0 && q.over(b.kept(q)) {
 		e := b.someHead(q)
