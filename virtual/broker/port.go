@@ -249,11 +249,14 @@ func (l *leftover) requeue(ctx context.Context) {
 	for _, c := range l.consumers {
 		c.pump.remove(c)
 		c.pump.quiesce(ctx)
-		if c.pump.q.limit != nil && !going[c.pump.q.ref] {
+		limited := c.pump.q.limit != nil
+		if (limited || c.pump.q.ranked.Load()) && !going[c.pump.q.ref] {
 			// What was recorded of its room is struck out, or the limit would leave that free for it, as it did for what
-			// came back before.
+			// came back before, and consumers of a lower priority would wait for it.
 			c.pump.look(ctx)
-			l.p.b.trim(ctx, c.pump.q)
+			if limited {
+				l.p.b.trim(ctx, c.pump.q)
+			}
 		}
 	}
 	if len(going) > 0 {
