@@ -40,8 +40,8 @@ var wrongEngines = []struct {
 	{"narrow", "an auto-delete queue stays", method(func(m *channel.QueueDeclare) { m.AutoDelete = false })},
 	{"narrow exclusive", "an exclusive queue is everybody's", method(func(m *channel.QueueDeclare) { m.Exclusive = false })},
 	{"narrow again", "durable is not compared", method(func(m *channel.QueueDeclare) { m.Durable = false })},
-	{"again", "a passive declare of a queue declares", method(func(m *channel.QueueDeclare) { m.Passive = false })},
-	{"again", "a passive declare of an exchange finds any", method(func(m *channel.ExchangeDeclare) {
+	{"narrow again", "a passive declare of a queue declares", method(func(m *channel.QueueDeclare) { m.Passive = false })},
+	{"narrow again", "a passive declare of an exchange finds any", method(func(m *channel.ExchangeDeclare) {
 		if m.Passive {
 			m.Name = "amq.direct"
 		}
@@ -86,7 +86,7 @@ var wrongEngines = []struct {
 		return wrong{returned: func(r *channel.Return) bool { r.RoutingKey += "."; return true }}
 	}},
 	{"narrow confirms limits", "what is refused is confirmed", func() wrong { return wrong{confirm: func(bool) bool { return true }} }},
-	{"confirms", "what is confirmed is refused", func() wrong { return wrong{confirm: func(bool) bool { return false }} }},
+	{"narrow confirms", "what is confirmed is refused", func() wrong { return wrong{confirm: func(bool) bool { return false }} }},
 
 	// Deliveries.
 	{"", "redelivered is lost", delivering(func(d *channel.Delivered) { d.Redelivered = false })},
