@@ -458,3 +458,25 @@ func TestCloneTableSharesNothingAndSpeaksAMQP(t *testing.T) {
 		t.Error("nil and empty are not kept apart")
 	}
 }
+
+// The server refuses a used tag by closing the connection, which it tells nobody who does not wait.
+func TestConsumerOfAUsedTagEndsThoughNobodyWaits(t *testing.T) {
+	conn, _ := dialFake()
+	ch, err := conn.Channel(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.Consume(t.Context(), "q", ConsumeOptions{Tag: "tag"}); err != nil {
+		t.Fatal(err)
+	}
+	second, err := ch.Consume(t.Context(), "q", ConsumeOptions{Tag: "tag", NoWait: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, open := <-second; open {
+		t.Errorf("the second consumer got %v", d)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

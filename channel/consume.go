@@ -124,6 +124,9 @@ func (ch *Channel) start(ctx context.Context, queue string, o ConsumeOptions, as
 		}
 		return nil, err
 	}
+	if used { // with no-wait: the server closes the connection for it, and nobody else would end this one
+		c.end(&Error{Code: NotAllowed, Text: "attempt to reuse consumer tag '" + m.Tag + "'", Op: "basic.consume"})
+	}
 	if asChan && !ch.goroutines.start(func() { c.forward(ctx) }) {
 		return nil, ch.closedError(ErrClosed, "basic.consume")
 	}

@@ -165,6 +165,7 @@ type unacked struct {
 	e        *entry
 	consumer int  // 0: a get
 	answered bool // in the open transaction
+	unseen   bool // its channel was about to end
 }
 
 type tx struct {

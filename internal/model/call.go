@@ -203,6 +203,15 @@ func (b *Broker) endTogether(all []*client, code int) {
 			}
 		}
 	}
+	for _, name := range b.names() { // an auto-delete queue goes with what it had: nothing comes back to it
+		q := b.queues[name]
+		stays := func(c *consumer) bool {
+			return !slices.ContainsFunc(all, func(ch *client) bool { return ch.slot == c.slot })
+		}
+		if q.autoDelete && len(q.consumers) > 0 && !slices.ContainsFunc(q.consumers, stays) {
+			b.removeQueue(q)
+		}
+	}
 	for _, ch := range all {
 		b.giveBack(ch)
 	}

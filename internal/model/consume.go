@@ -10,6 +10,9 @@ import (
 )
 
 func (b *Broker) consume(ch *client, m *channel.Consume) int {
+	if m.Queue == "" && ch.lastQueue == "" {
+		return channel.NotFound
+	}
 	for _, q := range b.queues {
 		for _, c := range q.consumers {
 			if c.slot == ch.slot && c.tag == m.Tag && !c.dead {
@@ -181,9 +184,7 @@ func (b *Broker) deliver() {
 // spread lets dead letters arrive and hands out what was seen to be handed out, until that is all.
 func (b *Broker) spread() {
 	for more := true; more; {
-		for len(b.letters) > 0 {
-			b.send()
-		}
+		b.sendAll()
 		more = b.deliverOne(b.names(), false) || b.trimLate() || len(b.letters) > 0
 	}
 }
@@ -251,7 +252,7 @@ func (b *Broker) give(q *queue, e *entry, c *consumer, seen *Delivery) {
 	b.run.given[q.id]++
 	if ch.doomed {
 		if !c.noAck {
-			ch.unacked = append(ch.unacked, unacked{queue: q.name, id: q.id, e: e, consumer: c.id})
+			ch.unacked = append(ch.unacked, unacked{queue: q.name, id: q.id, e: e, consumer: c.id, unseen: true})
 		}
 		return
 	}

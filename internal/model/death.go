@@ -22,6 +22,13 @@ func (b *Broker) send() {
 	b.run.path = path
 }
 
+// sendAll lets all dead letters arrive, and those that they lead to.
+func (b *Broker) sendAll() {
+	for len(b.letters) > 0 {
+		b.send()
+	}
+}
+
 func (b *Broker) deadLetter(l letter) {
 	q, dlx, reason, old := l.q, l.dlx, l.reason, l.e.m
 	m := &message{exchange: dlx, key: old.key, bcc: old.bcc, p: old.p}

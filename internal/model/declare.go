@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -88,7 +89,7 @@ func sameArgs(a, b channel.Table) bool {
 		return false
 	}
 	for k, v := range a {
-		if w, has := b[k]; !has || v != w { // with their types
+		if w, has := b[k]; !has || !reflect.DeepEqual(v, w) { // with their types
 			return false
 		}
 	}

@@ -73,7 +73,7 @@ func (b *Broker) fingerprint() string {
 
 // String tells a message from others.
 func (m *message) String() string {
-	return fmt.Sprintf("%s %s %s %v %v", m.exchange, m.key, m.p.Body, m.p.Headers["x-death"], m.p.Headers["CC"])
+	return fmt.Sprintf("%s %s %.30s %v %v", m.exchange, m.key, m.p.Body, m.p.Headers["x-death"], m.p.Headers["CC"])
 }
 
 // String tells times to the microsecond.

@@ -20,6 +20,9 @@ func (b *Broker) Publish(s Slot, ps []*channel.Publish) {
 		if i > 0 {
 			b.met("publish", i)
 			b.endBatch()
+			if len(b.letters) > 0 && b.branch(2) == 1 { // they come before what is published next
+				b.sendAll()
+			}
 		}
 		if bad := b.publish(ch, p); bad != 0 {
 			b.fail(ch, bad)
@@ -57,14 +60,12 @@ func (b *Broker) publish(ch *client, p *channel.Publish) int {
 		return channel.NotImplemented
 	}
 	x := b.exchanges[p.Exchange]
-	switch { // with two faults, the same one is told as by RabbitMQ
-	case !goodExpiration(p.Expiration):
-		return channel.PreconditionFailed
+	switch { // with two faults, that of the exchange is told
 	case p.Exchange != "" && x == nil:
 		return channel.NotFound
 	case x != nil && x.internal:
 		return channel.AccessRefused
-	case p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
+	case !goodExpiration(p.Expiration) || p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
 		return channel.PreconditionFailed
 	}
 	m := &message{exchange: p.Exchange, key: p.Key, p: p.Publishing}
@@ -175,7 +176,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	if waiting && b.rules.TakesFirst || b.run.whole {
 		room += b.takes(q)
 	}
-	if q.refusesMore() && b.refusesNow(q, e, room) {
+	if q.refusesMore() && b.refusesNow(q, e, room) && !b.soft(q) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
 			b.bury(q, e, "maxlen")
 		}
@@ -188,6 +189,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	q.insert(e)
 	q.change(b.now.To)
 	if b.run.whole && b.takes(q) >= len(q.ready) { // what comes of it is seen when all is there
+		e.owed = e.instant // and does not expire on its way
 		return true
 	}
 	if b.rules.TrimsLate {
@@ -205,7 +207,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 // await gives a message to a consumer that waits for it, or lets it wait itself for one that was seen to come before it by
 // another way. It does not expire meanwhile, whatever its time, and no limit counts it.
 func (b *Broker) await(q *queue, e *entry) {
-	e.owed = true
+	e.owed, b.run.soft[q.id] = true, true
 	if b.run.seen == nil || b.seenToTake(q) {
 		b.deliverOne([]string{q.name}, false)
 	}
@@ -277,6 +279,11 @@ func (b *Broker) kept(q *queue) int {
 	return 0
 }
 
+// soft reports whether a limit in bytes is not looked at, since a message of the same burst may be on its way to a consumer.
+func (b *Broker) soft(q *queue) bool {
+	return q.args["x-max-length-bytes"] != nil && b.rules.TakesFirst && b.run.burst && b.run.soft[q.id] && b.branch(2) == 1
+}
+
 // refusesMore reports whether a queue at its limit refuses what comes, where others drop their head.
 func (q *queue) refusesMore() bool {
 	o := q.args["x-overflow"]
@@ -326,9 +333,15 @@ func (b *Broker) trim(q *queue) {
 	if q.refusesMore() {
 		return
 	}
+	if b.soft(q) {
+		return
+	}
 	for len(q.ready) > 0 && q.over(b.kept(q)) {
 		e := b.someHead(q)
 		q.remove(e)
+		if next := q.heads(); e.owed && len(next) > 0 { // the consumer that waits gets that instead
+			next[0].owed = true
+		}
 		b.bury(q, e, "maxlen")
 	}
 }

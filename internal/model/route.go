@@ -1,6 +1,7 @@
 package model
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 
@@ -127,7 +128,7 @@ func sameValue(a, b any) bool {
 	if okX || okY {
 		return okX && okY && x == y
 	}
-	return a == b
+	return reflect.DeepEqual(a, b)
 }
 
 func number(v any) (float64, bool) {

@@ -76,21 +76,33 @@ func (b *Broker) apply(us []unacked, kind channel.SettleKind) {
 // requeue puts messages back into their old places. With counting, one that has been handed over too often dies.
 func (b *Broker) requeue(us []unacked, counting bool) {
 	var touched []*queue
+	died := false
 	one := false // whether they come back one by one, or together
 	if b.rules.TakesFirst && slices.ContainsFunc(us, func(u unacked) bool { q := b.queues[u.queue]; return q != nil && q.bounded() }) {
 		one = len(us) > 1 && b.branch(2) == 1
 	}
 	for i, u := range us {
+		if died && b.branch(2) == 1 { // they come back in two parts, and what died arrives in between
+			died = false
+			b.sendAll()
+			for b.deliverOne(b.names(), false) {
+			}
+		}
 		q := b.queues[u.queue]
 		if q == nil || q.id != u.id {
 			continue
 		}
-		u.e.redelivered = true
+		if u.unseen { // it comes back as if it had never been taken
+			u.e.taken--
+		} else {
+			u.e.redelivered = true
+		}
 		if several(us, u.queue) && b.rules.TakesFirst {
 			u.e.step, u.e.path = b.steps, fmt.Sprint("back", i)
 		}
 		if limit, has := number(q.args["x-delivery-limit"]); has && counting && u.e.taken > int(limit) {
 			b.bury(q, u.e, "delivery_limit")
+			died = true
 			continue
 		}
 		q.insert(u.e)
@@ -184,6 +196,9 @@ func (b *Broker) commit(ch *client) int {
 	if b.rules.TxWhole {
 		b.run.whole = true
 		publish()
+		if len(b.letters) > 0 && b.branch(2) == 1 { // they come before what is there is looked at
+			b.sendAll()
+		}
 		b.run.whole = false
 		for _, name := range b.names() {
 			q := b.queues[name]

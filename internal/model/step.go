@@ -168,7 +168,7 @@ func (h *Heard) diff(seen *Heard) string {
 
 // String is for what is printed of a difference.
 func (d Delivery) String() string {
-	s := fmt.Sprintf("%s→%s#%d", d.Message.Body, d.Consumer, d.Tag)
+	s := fmt.Sprintf("%.30s→%s#%d", d.Message.Body, d.Consumer, d.Tag)
 	if d.Redelivered {
 		s += "r"
 	}

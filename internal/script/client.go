@@ -128,6 +128,8 @@ func (c *client) call(ctx context.Context, m channel.Method) (r model.Reply) {
 	}
 	if r.Code = code(err); r.Code != 0 {
 		r = model.Reply{Code: r.Code}
+	} else if channel.NoAnswer(m) {
+		r = model.Reply{}
 	}
 	return r
 }

@@ -16,10 +16,12 @@ type Profile struct {
 	Chans  int // of each connection
 	// Time, Crashes, Delay: whether time passes, processes die, messages are delayed.
 	Time, Crashes, Delay bool
-	// Bytes, Limits, Quorum: whether x-max-length-bytes, x-delivery-limit are used, and the latter on quorum queues.
+	// Bytes, Attempts: whether x-max-length-bytes, and x-delivery-limit and quorum queues are used.
 	Bytes, Attempts bool
 	// Alone keeps a queue to one consumer and one window, so that there is one way only.
 	Alone bool
+	// Leans are the leanings of all scripts; nil: three at random for each.
+	Leans []string
 	Rules model.Rules
 }
 
@@ -27,25 +29,45 @@ type Profile struct {
 type generator struct {
 	Profile
 	*rand.Rand
-	b      *model.Broker
-	now    time.Time
-	s      Script
-	tags   int
-	queues []string
-	xs     []string
+	b        *model.Broker
+	now      time.Time
+	s        Script
+	tags     int
+	queues   []string
+	xs       []string
+	leans    map[string]bool
+	declared map[string]Op // how a queue or an exchange was last declared
+}
+
+// leanings are what a script may have more of than others: all of everything in every script would be little of each.
+var leanings = []string{
+	"narrow", "narrow", "narrow", // few queues and channels, where operations meet
+	"headers", "topics", "limits", "attempts", "deaths", "windows", "confirms", "transactions", "priorities", "again", "exclusive", "time", "deletes", "crashes",
 }
 
 // Generate makes the script of a seed.
 func Generate(seed uint64, p Profile) Script {
 	g := &generator{Profile: p, Rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0)}
 	g.b = model.New(p.Rules, g.now)
-	for i := range 2 + g.IntN(3) {
+	g.leans, g.declared = map[string]bool{}, map[string]Op{}
+	leans := p.Leans
+	for i := 0; i < 3 && p.Leans == nil; i++ {
+		leans = append(leans, pick(g, leanings...))
+	}
+	for _, l := range leans {
+		g.leans[l] = true
+	}
+	queues, exchanges := 2+g.IntN(3), 1+g.IntN(3)
+	if g.leans["narrow"] {
+		g.Conns, g.Chans, queues, exchanges = min(2, p.Conns), 1, 1+g.IntN(2), 1
+	}
+	for i := range queues {
 		g.queues = append(g.queues, fmt.Sprint("q", i))
 	}
-	for i := range 1 + g.IntN(3) {
+	for i := range exchanges {
 		g.xs = append(g.xs, fmt.Sprint("x", i))
 	}
-	for c := range p.Conns {
+	for c := range g.Conns {
 		g.add(Op{Do: OpenChannel, Conn: c})
 	}
 	for _, x := range g.xs {
@@ -57,7 +79,7 @@ func Generate(seed uint64, p Profile) Script {
 		o := g.declareQueue()
 		o.Queue, o.Passive = q, false
 		g.add(o)
-		if g.IntN(2) == 0 {
+		if g.more(g.either("headers", "topics"), 50) {
 			o := g.bindQueue()
 			o.Queue = q
 			g.add(o)
@@ -67,7 +89,7 @@ func Generate(seed uint64, p Profile) Script {
 		g.add(g.op())
 	}
 	// In the end everything is looked at.
-	for c := range p.Conns {
+	for c := range g.Conns {
 		g.add(Op{Do: CloseConnection, Conn: c})
 	}
 	g.add(Op{Do: OpenChannel})
@@ -107,6 +129,9 @@ func (g *generator) add(o Op) {
 	if o.Do != OpenChannel && o.Do != Sleep && o.Do != Crash && o.Do != CloseConnection && !g.b.Known(o.Slot()) {
 		return
 	}
+	if (o.Do == DeclareQueue || o.Do == DeclareExchange) && !o.Passive {
+		g.declared[o.Queue+o.Exchange] = o
+	}
 	g.now = g.now.Add(pass)
 	g.b, _ = model.Predict(g.b, func(b *model.Broker) {
 		o.act(b, at, func(c int) int { return c })
@@ -118,6 +143,32 @@ func pick[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
 
 // often is true p times in a hundred.
 func (g *generator) often(p int) bool { return g.IntN(100) < p }
+
+// more is often, and much more often in a script that leans that way.
+func (g *generator) more(leaning string, p int) bool {
+	if g.leans[leaning] {
+		p = max(70, p)
+	}
+	return g.often(p)
+}
+
+// either returns the leaning of several that the script has, if any.
+func (g *generator) either(leanings ...string) string {
+	for _, l := range leanings {
+		if g.leans[l] {
+			return l
+		}
+	}
+	return ""
+}
+
+// weight is that of a choice, more in a script that leans that way.
+func (g *generator) weight(leaning string, n int) int {
+	if g.leans[leaning] {
+		return 4 * n
+	}
+	return n
+}
 
 func (g *generator) slot(o Op) Op {
 	o.Conn, o.Chan = g.IntN(g.Conns), g.IntN(g.Chans)
@@ -190,29 +241,29 @@ func (g *generator) op() Op {
 		make   func() Op
 	}
 	choices := []choice{
-		{24, g.publish}, {12, g.consume}, {16, g.settle}, {8, func() Op { return Op{Do: Get, Queue: g.queue(), NoAck: g.often(30)} }},
-		{5, g.bindQueue}, {3, g.declareQueue}, {2, g.declareExchange}, {3, g.bindExchange},
-		{2, func() Op { o := g.bindQueue(); o.Do = UnbindQueue; return o }},
+		{24, g.publish}, {12, g.consume}, {g.weight("deaths", 12), g.settle}, {8, func() Op { return Op{Do: Get, Queue: g.queue(), NoAck: g.often(30)} }},
+		{g.weight(g.either("headers", "topics"), 5), g.bindQueue}, {g.weight("again", 3), g.declareQueue}, {g.weight("again", 2), g.declareExchange}, {3, g.bindExchange},
+		{g.weight("deletes", 2), func() Op { o := g.bindQueue(); o.Do = UnbindQueue; return o }},
 		{1, func() Op { o := g.bindExchange(); o.Do = UnbindExchange; return o }},
-		{1, func() Op { return Op{Do: DeleteQueue, Queue: g.queue(), IfUnused: g.often(40), IfEmpty: g.often(40)} }},
-		{1, func() Op { return Op{Do: DeleteExchange, Exchange: pick(g, g.xs...), IfUnused: g.often(50)} }},
-		{1, func() Op { return Op{Do: PurgeQueue, Queue: g.queue()} }},
+		{g.weight("deletes", 1), func() Op { return Op{Do: DeleteQueue, Queue: g.queue(), IfUnused: g.often(40), IfEmpty: g.often(40)} }},
+		{g.weight("deletes", 1), func() Op { return Op{Do: DeleteExchange, Exchange: pick(g, g.xs...), IfUnused: g.often(50)} }},
+		{g.weight("deletes", 1), func() Op { return Op{Do: PurgeQueue, Queue: g.queue()} }},
 		{5, func() Op { return Op{Do: Cancel, Tag: g.someTag()} }},
-		{5, func() Op { return Op{Do: Qos, N: g.IntN(5), Global: !g.Alone && g.often(30)} }},
+		{g.weight("windows", 5), func() Op { return Op{Do: Qos, N: g.IntN(5), Global: !g.Alone && g.often(30)} }},
 		{2, func() Op { return Op{Do: Recover, Requeue: !g.often(5)} }},
-		{3, func() Op { return Op{Do: ConfirmSelect} }},
-		{2, func() Op { return Op{Do: TxSelect} }},
-		{4, func() Op { return Op{Do: TxCommit} }},
-		{1, func() Op { return Op{Do: TxRollback} }},
+		{g.weight("confirms", 3), func() Op { return Op{Do: ConfirmSelect} }},
+		{g.weight("transactions", 2), func() Op { return Op{Do: TxSelect} }},
+		{g.weight("transactions", 4), func() Op { return Op{Do: TxCommit} }},
+		{g.weight("transactions", 1), func() Op { return Op{Do: TxRollback} }},
 		{2, func() Op { return Op{Do: CloseChannel} }},
 		{1, func() Op { return Op{Do: CloseConnection} }},
 		{2, func() Op { return Op{Do: OpenChannel} }},
 	}
 	if g.Time {
-		choices = append(choices, choice{8, func() Op { return Op{Do: Sleep, N: pick(g, 500, 1000, 2000, 5000, 12000)} }})
+		choices = append(choices, choice{g.weight("time", 6), func() Op { return Op{Do: Sleep, N: pick(g, 500, 1000, 2000, 5000, 12000)} }})
 	}
 	if g.Crashes {
-		choices = append(choices, choice{1, func() Op { return Op{Do: Crash} }})
+		choices = append(choices, choice{g.weight("crashes", 1), func() Op { return Op{Do: Crash} }})
 	}
 	total := 0
 	for _, c := range choices {
@@ -222,10 +273,24 @@ func (g *generator) op() Op {
 	for _, c := range choices {
 		if n -= c.weight; n < 0 {
 			o := g.slot(c.make())
+			o.NoWait = g.often(5) && mayNotWait(&o)
 			return g.sensible(o)
 		}
 	}
 	panic("no choice")
+}
+
+// mayNotWait reports whether an operation has a no-wait form. Whoever declares a queue without a name waits for it.
+func mayNotWait(o *Op) bool {
+	switch o.Do {
+	case DeclareQueue:
+		return !o.Passive && o.Queue != ""
+	case DeclareExchange:
+		return !o.Passive
+	case DeleteQueue, DeleteExchange, PurgeQueue, BindQueue, BindExchange, UnbindExchange, Consume, Cancel:
+		return true
+	}
+	return false
 }
 
 // sensible moves an operation to a channel where it does something, mostly.
@@ -260,115 +325,15 @@ func (g *generator) sensible(o Op) Op {
 	return o
 }
 
-func (g *generator) declareExchange() Op {
-	o := Op{
-		Do: DeclareExchange, Exchange: pick(g, g.xs...), Type: pick(g, channel.Direct, channel.Fanout, channel.Topic, channel.Headers),
-		Passive: g.often(10), Durable: g.often(30), AutoDelete: g.often(15), Internal: g.often(8),
-	}
-	if g.often(25) {
-		o.Args = Args{"alternate-exchange": pick(g, append([]string{"amq.fanout", "x9"}, g.xs...)...)}
-	}
-	if g.Delay && g.often(15) {
-		o.Args = Args{"x-delayed-type": o.Type}
-		o.Type = channel.Delayed
-	}
-	if g.often(1) {
-		o.Type = "x-nothing"
-	}
-	if g.often(1) {
-		o.Exchange = pick(g, "", "amq.x", "amq.topic")
-	}
-	return g.slot(o)
-}
-
-func (g *generator) declareQueue() Op {
-	o := Op{Do: DeclareQueue, Queue: g.queue(), Passive: g.often(15), Durable: g.often(30), Exclusive: g.often(8), AutoDelete: g.often(12)}
-	if g.often(2) {
-		o.Queue = pick(g, "", "amq.q")
-	}
-	a := Args{}
-	set := func(p int, key string, v any) {
-		if g.often(p) {
-			a[key] = v
-		}
-	}
-	set(45, "x-dead-letter-exchange", pick(g, append([]string{"", "", "x9"}, g.xs...)...))
-	if _, has := a["x-dead-letter-exchange"]; has {
-		set(60, "x-dead-letter-routing-key", pick(g, append([]string{"a", "b.c"}, g.queues...)...))
-	}
-	set(25, "x-message-ttl", g.millis())
-	set(25, "x-max-length", int64(g.IntN(4)))
-	if g.Bytes {
-		set(10, "x-max-length-bytes", int64(10*g.IntN(5)))
-	}
-	if a["x-max-length"] != nil || a["x-max-length-bytes"] != nil {
-		set(50, "x-overflow", pick(g, "drop-head", "reject-publish", "reject-publish-dlx"))
-	}
-	if a["x-max-length"] != nil && a["x-message-ttl"] == int64(0) {
-		delete(a, "x-message-ttl") // who of a batch dies of which is anybody's guess
-	}
-	set(15, "x-max-priority", int64(pick(g, 1, 3, 10)))
-	set(15, "x-single-active-consumer", true)
-	if g.Time {
-		set(6, "x-expires", pick[int64](g, 2000, 9000, 30000))
-	}
-	if g.Attempts {
-		set(12, "x-delivery-limit", int64(g.IntN(3)))
-	}
-	if g.often(2) {
-		a[pick(g, "x-message-ttl", "x-max-length", "x-overflow", "x-max-priority")] = pick[any](g, int64(-1), "bad", true)
-	}
-	if len(a) > 0 {
-		o.Args = a
-	}
-	return g.slot(o)
-}
-
-func (g *generator) table(bind bool) Args {
-	a := Args{}
-	for _, k := range []string{"h", "k", "x-h"} {
-		if g.often(45) {
-			a[k] = pick[any](g, int64(1), int64(2), 1.5, "1", "s", true)
-			if bind && g.often(10) {
-				a[k] = nil
-			}
-		}
-	}
-	return a
-}
-
-func (g *generator) bindArgs() Args {
-	if !g.often(25) {
-		return nil
-	}
-	a := g.table(true)
-	if g.often(70) {
-		a["x-match"] = pick(g, "all", "any", "all-with-x", "any-with-x")
-	}
-	if g.often(2) {
-		a["x-match"] = "some"
-	}
-	return a
-}
-
-func (g *generator) bindQueue() Op {
-	x := g.exchange()
-	if x == "" && !g.often(10) {
-		x = pick(g, g.xs...)
-	}
-	return g.slot(Op{Do: BindQueue, Queue: g.queue(), Exchange: x, Key: g.pattern(), Args: g.bindArgs()})
-}
-
-func (g *generator) bindExchange() Op {
-	return g.slot(Op{Do: BindExchange, To: pick(g, append([]string{"amq.fanout"}, g.xs...)...), Exchange: pick(g, append([]string{"amq.topic"}, g.xs...)...), Key: g.pattern(), Args: g.bindArgs()})
-}
-
 func (g *generator) publish() Op {
-	o := Op{Do: Publish, Exchange: g.exchange(), Key: g.key(), N: pick(g, 1, 1, 1, 2, 3, 5), Mandatory: g.often(25), Priority: pick[uint8](g, 0, 0, 1, 3, 9, 200)}
+	o := Op{Do: Publish, Exchange: g.exchange(), Key: g.key(), N: pick(g, 1, 1, 1, 2, 3, 5), Mandatory: g.often(25), Priority: pick[uint8](g, 0, 0, 1, 2, 3, 200)}
+	if g.leans[g.either("deaths", "limits")] && g.often(50) {
+		o.Exchange = ""
+	}
 	if o.Exchange == "" && !g.often(10) {
 		o.Key = pick(g, g.queues...)
 	}
-	if g.often(20) {
+	if g.more("time", 20) {
 		o.Expiration = fmt.Sprint(g.millis())
 	}
 	if o.Expiration == "0" { // who of a batch expires and who is pushed out is anybody's guess
@@ -383,17 +348,29 @@ func (g *generator) publish() Op {
 	if g.often(30) {
 		o.Mode = pick[uint8](g, 1, 2)
 	}
+	if g.often(2) {
+		o.Mode = 3
+	}
 	if g.often(15) {
 		o.Size = g.IntN(40)
 	}
+	if g.often(1) {
+		o.Size = g.IntN(64 << 10)
+	}
+	if g.often(20) {
+		o.Props = g.IntN(1 << 7)
+	}
+	if g.often(4) {
+		o.User = pick(g, "guest", "guest", "nobody")
+	}
 	h := Args{}
-	if g.often(30) {
+	if g.more("headers", 30) {
 		h = g.table(false)
 	}
-	if g.often(12) {
+	if g.often(14) {
 		h["CC"] = []any{g.key(), pick(g, g.queues...)}
 	}
-	if g.often(8) {
+	if g.often(14) {
 		h["BCC"] = []any{pick(g, g.queues...)}
 	}
 	if g.Delay && g.often(30) {
@@ -433,7 +410,10 @@ func (g *generator) someTag() string {
 
 func (g *generator) settle() Op {
 	o := Op{Do: pick(g, Ack, Ack, Ack, Nack, Nack, Reject), N: g.IntN(3), Requeue: g.often(50)}
-	o.Multiple = o.Do != Reject && g.often(30)
+	if g.leans["deaths"] && g.often(50) {
+		o.Do, o.Requeue = Reject, false
+	}
+	o.Multiple = o.Do != Reject && g.often(40)
 	if o.Do == Ack {
 		o.Requeue = false
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/dashi-mq/dashi/channel"
 	"github.com/dashi-mq/dashi/internal/model"
@@ -49,7 +50,9 @@ type Op struct {
 	Expiration string `json:"expiration,omitempty"`
 	Mode       uint8  `json:"mode,omitempty"`
 	Headers    Args   `json:"headers,omitempty"`
-	Size       int    `json:"size,omitempty"` // bytes that the body is made longer by
+	Size       int    `json:"size,omitempty"`  // bytes that the body is made longer by
+	Props      int    `json:"props,omitempty"` // which of the other properties are set, a bit for each
+	User       string `json:"user,omitempty"`
 }
 
 // What an Op can do.
@@ -120,6 +123,11 @@ func plain(v any) any {
 		for i := range v {
 			v[i] = plain(v[i])
 		}
+	case map[string]any:
+		for k := range v {
+			v[k] = plain(v[k])
+		}
+		return channel.Table(v)
 	}
 	return v
 }
@@ -203,12 +211,29 @@ func (o *Op) publishes(at int) []*channel.Publish {
 	var all []*channel.Publish
 	for i := range max(1, o.N) {
 		body := fmt.Sprintf("m%d.%d", at, i)
-		all = append(all, &channel.Publish{Exchange: o.Exchange, Key: o.Key, Publishing: channel.Publishing{
+		p := channel.Publishing{
 			Body: append([]byte(body), bytes.Repeat([]byte{'.'}, o.Size)...), Headers: channel.Table(o.Headers), Priority: o.Priority,
-			Expiration: o.Expiration, DeliveryMode: o.Mode, Mandatory: o.Mandatory, MessageId: body,
-		}})
+			Expiration: o.Expiration, DeliveryMode: o.Mode, Mandatory: o.Mandatory, MessageId: body, UserId: o.User,
+		}
+		for bit, set := range props {
+			if o.Props&(1<<bit) != 0 {
+				set(&p, at)
+			}
+		}
+		all = append(all, &channel.Publish{Exchange: o.Exchange, Key: o.Key, Publishing: p})
 	}
 	return all
+}
+
+// props set the properties that no broker looks at, of the at-th operation.
+var props = []func(p *channel.Publishing, at int){
+	func(p *channel.Publishing, at int) { p.ContentType = "text/plain" },
+	func(p *channel.Publishing, at int) { p.ContentEncoding = "none" },
+	func(p *channel.Publishing, at int) { p.CorrelationId = fmt.Sprint("c", at) },
+	func(p *channel.Publishing, at int) { p.ReplyTo = fmt.Sprint("r", at) },
+	func(p *channel.Publishing, at int) { p.Timestamp = time.Unix(1e9+int64(at), 0).UTC() },
+	func(p *channel.Publishing, at int) { p.Type = fmt.Sprint("t", at) },
+	func(p *channel.Publishing, at int) { p.AppId = "a" },
 }
 
 // unknownTag is a delivery tag that no channel ever gets to.

@@ -33,12 +33,17 @@ const unit = 200 * time.Millisecond
 
 // virtualRig adapts a rig of the conformance suite, on a place of its own.
 func virtualRig(name string) (*Rig, func() error, Profile) {
+	return rigOn(name, func(s *memory.Store) virtual.Store { return s })
+}
+
+// rigOn is virtualRig with another store on each handle of the place.
+func rigOn(name string, dress func(s *memory.Store) virtual.Store) (*Rig, func() error, Profile) {
 	place := memory.New()
 	for _, v := range rigs {
 		if v.name != name {
 			continue
 		}
-		r := v.make(conformance.VirtualOptions{Open: func() (virtual.Store, error) { return place.Open(), nil }, Unit: unit, Virtual: true})
+		r := v.make(conformance.VirtualOptions{Open: func() (virtual.Store, error) { return dress(place.Open()), nil }, Unit: unit, Virtual: true})
 		rig := &Rig{
 			Connect: func(ctx context.Context, process int) (*channel.Connection, error) {
 				return r.Connect(ctx, process, conformance.ConnectOptions{})

@@ -136,7 +136,7 @@ func (p *port) cancel(ctx context.Context, m *channel.Cancel) (channel.Reply, er
 	}
 	p.mu.Unlock()
 	if c != nil {
-		c.pump.dismiss(ctx, c)
+		c.pump.dismiss(ctx, c, (&leftover{p: p, consumers: []*consumer{c}}).going()[c.pump.q.ref])
 		if err := p.b.unregister(ctx, c); err != nil {
 			return channel.Reply{}, err
 		}

@@ -3,11 +3,13 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
 	"github.com/dashi-mq/dashi/exchange"
+	"github.com/dashi-mq/dashi/virtual"
 )
 
 // port is the broker's side of one channel. mu guards its state and orders what its sink hears.
@@ -205,6 +207,7 @@ type leftover struct {
 	p         *port
 	consumers []*consumer
 	unacked   []entry
+	kept      []entry // of auto-delete queues that go with these consumers
 }
 
 // end closes the channel: no call gets through any more, and the sink hears nothing but its Closed, which the caller
@@ -239,28 +242,69 @@ func (p *port) tellClosed(why *channel.Error) {
 }
 
 // requeue gives the messages back, before the consumers end: so who takes over gets in order what they had. First it
-// waits for what is on its way to them, or a pump could take for them again what was just given back.
-func (l leftover) requeue(ctx context.Context) {
+// waits for what is on its way to them, or a pump could take for them again what was just given back. What belongs to a
+// queue that goes with them does not come back: no dead letter may come of it.
+func (l *leftover) requeue(ctx context.Context) {
+	going := l.going()
 	for _, c := range l.consumers {
-		c.pump.dismiss(ctx, c)
+		c.pump.dismiss(ctx, c, going[c.pump.q.ref])
+	}
+	if len(going) > 0 {
+		l.unacked = slices.DeleteFunc(l.unacked, func(e entry) bool {
+			if going[e.msg.Queue] {
+				l.kept = append(l.kept, e)
+			}
+			return going[e.msg.Queue]
+		})
 	}
 	l.p.b.giveBack(l.unacked)
 }
 
+// going returns the auto-delete queues that have no other consumers, as far as the view knows.
+func (l *leftover) going() map[virtual.QueueRef]bool {
+	ours := map[virtual.QueueRef]int{}
+	for _, c := range l.consumers {
+		if c.pump.q.rec.AutoDelete {
+			ours[c.pump.q.ref]++
+		}
+	}
+	if len(ours) == 0 {
+		return nil
+	}
+	going := map[virtual.QueueRef]bool{}
+	t := l.p.b.top
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for ref, n := range ours {
+		if q := t.live[ref.Incarnation]; q != nil && len(q.consumers) == n {
+			going[ref] = true
+		}
+	}
+	return going
+}
+
 // requeueSoon is requeue that does not wait long for a store that does not answer: the user is to hear of the end.
-func (l leftover) requeueSoon() {
+func (l *leftover) requeueSoon() {
 	ctx, stop := context.WithTimeout(l.p.b.ctx, time.Second)
 	defer stop()
 	l.requeue(ctx)
 }
 
-// unregister ends the consumers for the other processes.
-func (l leftover) unregister(ctx context.Context) error {
+// unregister ends the consumers for the other processes. An auto-delete queue that somebody else has come to meanwhile
+// gets back what it had.
+func (l *leftover) unregister(ctx context.Context) error {
 	err := l.p.b.settler.flush(ctx)
 	for _, c := range l.consumers {
 		if e := l.p.b.unregister(ctx, c); err == nil {
 			err = e
 		}
 	}
-	return err
+	if len(l.kept) == 0 {
+		return err
+	}
+	l.p.b.top.mu.RLock()
+	l.kept = slices.DeleteFunc(l.kept, func(e entry) bool { return l.p.b.top.live[e.msg.Queue.Incarnation] == nil })
+	l.p.b.top.mu.RUnlock()
+	l.p.b.giveBack(l.kept)
+	return errors.Join(err, l.p.b.settler.flush(ctx))
 }

@@ -91,9 +91,8 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	}
 	pub := publications.Get().(*publication)
 	pub.port, pub.mandatory = p, m.Mandatory
-	if err := p.accept(m, pub); err != nil {
-		p.raise(err)
-		return nil
+	if bad := p.accept(m, pub); bad != nil {
+		return p.refuse(ctx, p.b.firstFault(ctx, m.Exchange, bad))
 	}
 	pub.tooLarge = p.b.tooLarge(pub.content)
 	// In a transaction, too: an unknown exchange fails at once. The commit routes again.
@@ -212,6 +211,37 @@ func carbonCopies(op string, pub *publication) *channel.Error {
 	return nil
 }
 
+// firstFault returns which of two faults of a message is told, as by RabbitMQ: that of its exchange.
+func (b *Broker) firstFault(ctx context.Context, exchange string, bad *channel.Error) error {
+	if bad.Code != channel.PreconditionFailed {
+		return bad
+	}
+	if err := b.refresh(ctx); err != nil {
+		return unstored("basic.publish", err)
+	}
+	b.top.mu.RLock()
+	defer b.top.mu.RUnlock()
+	if _, other := b.target(exchange); other != nil {
+		return other
+	}
+	return bad
+}
+
+// target returns the exchange that clients publish to, nil for "", or says why they cannot. top.mu is held.
+func (b *Broker) target(name string) (*exchangeState, *channel.Error) {
+	if name == "" {
+		return nil, nil
+	}
+	x := b.top.exchanges[name]
+	if x == nil {
+		return nil, noExchange("basic.publish", name, b.o.Vhost)
+	}
+	if x.rec.Internal {
+		return nil, fail(channel.AccessRefused, "basic.publish", "cannot publish to internal exchange '%s' in vhost '%s'", name, b.o.Vhost)
+	}
+	return x, nil
+}
+
 // routeFresh routes a publication; what leads nowhere is routed again on a fresh view before it is said.
 func (b *Broker) routeFresh(ctx context.Context, pub *publication, r *exchange.Result) error {
 	if err := b.look(ctx); err != nil {
@@ -233,24 +263,19 @@ func (b *Broker) routeFresh(ctx context.Context, pub *publication, r *exchange.R
 // route finds the queues of a publication on the present view, and makes a copy for each.
 func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 	c := pub.content
-	op := "basic.publish"
 	pub.more, pub.guards, pub.guard, pub.routed = pub.more[:0], pub.guards[:0], virtual.Revision{}, false
 	t := b.top
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if c.Exchange != "" {
-		x := t.exchanges[c.Exchange]
-		switch {
-		case x == nil:
-			return noExchange(op, c.Exchange, b.o.Vhost)
-		case x.rec.Internal:
-			return fail(channel.AccessRefused, op, "cannot publish to internal exchange '%s' in vhost '%s'", c.Exchange, b.o.Vhost)
-		case x.delayed():
-			if d := delayOf(c.Headers); d > 0 {
-				b.aim(pub, nil, d)
-				pub.guard = x.guard
-				return nil
-			}
+	x, bad := b.target(c.Exchange)
+	if bad != nil {
+		return bad
+	}
+	if x != nil && x.delayed() {
+		if d := delayOf(c.Headers); d > 0 {
+			b.aim(pub, nil, d)
+			pub.guard = x.guard
+			return nil
 		}
 	}
 	m := exchange.Message{Key: c.Key, CC: pub.cc, Headers: c.Headers, MessageID: c.MessageId, CorrelationID: c.CorrelationId, Timestamp: c.Timestamp}

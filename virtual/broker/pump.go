@@ -83,12 +83,17 @@ func (p *pump) remove(c *consumer) {
 }
 
 // dismiss removes a consumer and waits until nothing is on its way to it. Then what was recorded of its room is struck
-// out, or the limit of the queue would leave that free for it, as it did for what came back before.
-func (p *pump) dismiss(ctx context.Context, c *consumer) {
+// out: the limit of the queue would leave that free for it, as it did for what came back before, and consumers of a lower
+// priority would wait for it. Going says that the queue is about to go with the consumer.
+func (p *pump) dismiss(ctx context.Context, c *consumer, going bool) {
 	p.remove(c)
 	p.quiesce(ctx)
-	if p.q.limit != nil {
-		p.look(ctx)
+	limited := p.q.limit != nil
+	if going || !limited && !p.q.ranked.Load() {
+		return
+	}
+	p.look(ctx)
+	if limited {
 		p.b.trim(ctx, p.q)
 	}
 }
