@@ -109,8 +109,7 @@ func (b *Broker) call(ch *client, m channel.Method, r *Reply) int {
 // fail ends a channel, or its connection, with an error.
 func (b *Broker) fail(ch *client, code int) {
 	if code == channel.CommandInvalid || code == channel.NotAllowed || code == channel.NotImplemented && !b.run.declares {
-		b.end(b.ofConnection(ch.slot.Conn), code)
-		b.endExclusive(ch.slot.Conn)
+		b.endConnection(ch.slot.Conn, code)
 		return
 	}
 	b.end([]*client{ch}, code)
@@ -137,9 +136,15 @@ func (b *Broker) Close(s Slot) {
 
 // CloseConnection closes a connection with its channels and its exclusive queues.
 func (b *Broker) CloseConnection(conn int) {
-	b.end(b.ofConnection(conn), channel.ChannelErrorCode)
-	b.endExclusive(conn)
+	b.endConnection(conn, channel.ChannelErrorCode)
 	b.deliver()
+}
+
+func (b *Broker) endConnection(conn, code int) {
+	b.run.closing = &conn
+	b.end(b.ofConnection(conn), code)
+	b.run.closing = nil
+	b.endExclusive(conn)
 }
 
 func (b *Broker) endExclusive(conn int) {
@@ -193,7 +198,8 @@ func (b *Broker) consuming(all []*client) (n int) {
 	return n
 }
 
-// endTogether ends channels: their messages go back first, then their consumers go.
+// endTogether ends channels: their messages go back first, then their consumers go. Those of a queue that goes with its last
+// consumer go with it.
 func (b *Broker) endTogether(all []*client, code int) {
 	for _, ch := range all {
 		ch.closed, ch.tx = code, nil
@@ -203,6 +209,17 @@ func (b *Broker) endTogether(all []*client, code int) {
 					c.dead = true
 				}
 			}
+		}
+	}
+	for _, q := range b.queues {
+		stays := func(c *consumer) bool {
+			return !slices.ContainsFunc(all, func(ch *client) bool { return ch.slot == c.slot })
+		}
+		if !q.autoDelete || len(q.consumers) == 0 || slices.ContainsFunc(q.consumers, stays) {
+			continue
+		}
+		for _, ch := range all {
+			ch.unacked = slices.DeleteFunc(slices.Clone(ch.unacked), func(u unacked) bool { return u.id == q.id })
 		}
 	}
 	for _, ch := range all {

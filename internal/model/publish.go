@@ -57,14 +57,12 @@ func (b *Broker) publish(ch *client, p *channel.Publish) int {
 		return channel.NotImplemented
 	}
 	x := b.exchanges[p.Exchange]
-	switch { // with two faults, the same one is told as by RabbitMQ
-	case !goodExpiration(p.Expiration):
-		return channel.PreconditionFailed
+	switch {
 	case p.Exchange != "" && x == nil:
 		return channel.NotFound
 	case x != nil && x.internal:
 		return channel.AccessRefused
-	case p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
+	case !goodExpiration(p.Expiration) || p.DeliveryMode > 2 || p.UserId != "" && p.UserId != "guest":
 		return channel.PreconditionFailed
 	}
 	m := &message{exchange: p.Exchange, key: p.Key, p: p.Publishing}
@@ -162,6 +160,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	if top, ok := number(q.args["x-max-priority"]); ok {
 		e.level = min(int(m.p.Priority), int(top))
 	}
+	b.cameTo(q)
 	waiting := q.unowed() == 0 && b.takes(q) > len(q.ready)
 	for b.rules.TakesFirst && !b.run.whole && b.seenToTake(q) {
 		b.deliverOne([]string{q.name}, false)
@@ -186,6 +185,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 		e.expires, e.instant = &t, ttl == 0
 	}
 	q.insert(e)
+	b.cameFirst(q, e)
 	if b.run.whole && b.takes(q) >= len(q.ready) { // what comes of it is seen when all is there
 		return true
 	}

@@ -92,6 +92,9 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	pub := publications.Get().(*publication)
 	pub.port, pub.mandatory = p, m.Mandatory
 	if err := p.accept(m, pub); err != nil {
+		if bad := p.b.mayPublish(ctx, m.Exchange); bad != nil && !err.Connection { // a server looks at the exchange first
+			err = bad
+		}
 		p.raise(err)
 		return nil
 	}
@@ -233,19 +236,16 @@ func (b *Broker) routeFresh(ctx context.Context, pub *publication, r *exchange.R
 // route finds the queues of a publication on the present view, and makes a copy for each.
 func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 	c := pub.content
-	op := "basic.publish"
 	pub.more, pub.guards, pub.guard, pub.routed = pub.more[:0], pub.guards[:0], virtual.Revision{}, false
 	t := b.top
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if c.Exchange != "" {
-		x := t.exchanges[c.Exchange]
-		switch {
-		case x == nil:
-			return noExchange(op, c.Exchange, b.o.Vhost)
-		case x.rec.Internal:
-			return fail(channel.AccessRefused, op, "cannot publish to internal exchange '%s' in vhost '%s'", c.Exchange, b.o.Vhost)
-		case x.delayed():
+		x, bad := t.published(c.Exchange, b.o.Vhost)
+		if bad != nil {
+			return bad
+		}
+		if x.delayed() {
 			if d := delayOf(c.Headers); d > 0 {
 				b.aim(pub, nil, d)
 				pub.guard = x.guard
@@ -269,6 +269,30 @@ func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 		b.aim(pub, qs, 0)
 	}
 	return nil
+}
+
+// published returns an exchange that a message names, if clients may publish to it.
+func (t *topology) published(name, vhost string) (*exchangeState, *channel.Error) {
+	const op = "basic.publish"
+	x := t.exchanges[name]
+	switch {
+	case x == nil:
+		return nil, noExchange(op, name, vhost)
+	case x.rec.Internal:
+		return nil, fail(channel.AccessRefused, op, "cannot publish to internal exchange '%s' in vhost '%s'", name, vhost)
+	}
+	return x, nil
+}
+
+// mayPublish says whether anything can be published to an exchange; nil where that cannot be found out now.
+func (b *Broker) mayPublish(ctx context.Context, name string) *channel.Error {
+	if name == "" || b.refresh(ctx) != nil {
+		return nil
+	}
+	b.top.mu.RLock()
+	defer b.top.mu.RUnlock()
+	_, bad := b.top.published(name, b.o.Vhost)
+	return bad
 }
 
 func (pub *publication) addGuard(g virtual.Revision) {

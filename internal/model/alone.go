@@ -1,0 +1,61 @@
+package model
+
+// ways notes what of a step comes from several sides, in an order that nobody says.
+type ways struct {
+	paths   map[int]string // how messages came to queues, by id
+	queues  map[Slot]int   // whose messages channels got
+	several bool
+}
+
+func (b *Broker) cameTo(q *queue) {
+	w := &b.run.ways
+	if before, has := w.paths[q.id]; has && before != b.run.path {
+		w.several = true
+	}
+	if w.paths == nil {
+		w.paths = map[int]string{}
+	}
+	w.paths[q.id] = b.run.path
+}
+
+// cameFirst notes a message that expires as it comes, and comes before others by its priority: RabbitMQ finds out when it next
+// looks at the head.
+func (b *Broker) cameFirst(q *queue, e *entry) {
+	if e.instant && len(q.ready) > 1 && q.ready[0] == e {
+		b.run.ways.several = true
+	}
+}
+
+func (b *Broker) wentTo(ch *client, q *queue) {
+	w := &b.run.ways
+	if before, has := w.queues[ch.slot]; has && before != q.id {
+		w.several = true
+	}
+	if w.queues == nil {
+		w.queues = map[Slot]int{}
+	}
+	w.queues[ch.slot] = q.id
+}
+
+// Alone reports whether nobody had to say in the last step which of several comes first, and does not have to in the next: a
+// queue has one consumer, or one that is active, and got messages by one way; a channel got those of one queue, and has no
+// window that consumers share.
+func (b *Broker) Alone() bool {
+	if b.torn {
+		return false
+	}
+	windows := map[Slot]int{}
+	for _, q := range b.queues {
+		if len(q.consumers) > 1 && !q.single() {
+			return false
+		}
+		for _, c := range q.consumers {
+			if ch := b.channels[c.slot]; ch != nil && ch.all > 0 {
+				if windows[c.slot]++; windows[c.slot] > 1 {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
