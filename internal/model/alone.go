@@ -7,6 +7,7 @@ type ways struct {
 	several bool
 }
 
+// cameTo notes the way by which a message comes to a queue.
 func (b *Broker) cameTo(q *queue) {
 	w := &b.run.ways
 	if before, has := w.paths[q.id]; has && before != b.run.path {
@@ -26,6 +27,15 @@ func (b *Broker) cameFirst(q *queue, e *entry) {
 	}
 }
 
+// ended notes channels from which something came back and died: another queue may get it before it knows that the channel has
+// ended, and hand it to its consumer there.
+func (b *Broker) ended(all []*client) {
+	if len(b.letters) > 0 && b.consuming(all) > 0 {
+		b.run.ways.several = true
+	}
+}
+
+// wentTo notes from which queue a channel gets a message.
 func (b *Broker) wentTo(ch *client, q *queue) {
 	w := &b.run.ways
 	if before, has := w.queues[ch.slot]; has && before != q.id {

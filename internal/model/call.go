@@ -225,6 +225,7 @@ func (b *Broker) endTogether(all []*client, code int) {
 	for _, ch := range all {
 		b.giveBack(ch)
 	}
+	b.ended(all)
 	for _, ch := range all {
 		b.dropConsumers(func(c *consumer) bool { return c.slot == ch.slot && c.dead })
 	}

@@ -41,7 +41,7 @@ func virtualRig(name string) (*Rig, func() error, Profile) {
 				return r.Connect(ctx, process, conformance.ConnectOptions{})
 			},
 			Crash: r.Crash, Settle: func() { time.Sleep(v.settle); synctest.Wait() }, Processes: 2,
-			Rules:      model.Rules{Lease: 14 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true, TakesFirst: true, Unused: 0.25, Grace: 1200 * time.Millisecond, Late: v.late},
+			Rules:      model.Rules{Lease: 14 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true, TakesFirst: true, DropsExpired: true, Unused: 0.25, Grace: 1200 * time.Millisecond, Late: v.late},
 			CrashTakes: 50 * unit,
 		}
 		if name == "one" {
