@@ -97,14 +97,36 @@ func (r *runner) counting(ctx context.Context) (err error) {
 	return nil
 }
 
+// own returns the names of queues and exchanges that a script has for itself.
+func (r *runner) own(s Script) (queues, exchanges map[string]bool) {
+	queues, exchanges = map[string]bool{}, map[string]bool{}
+	note := func(all map[string]bool, name string) {
+		if r.names.own(name) {
+			all[name] = true
+		}
+	}
+	for _, o := range s {
+		note(queues, o.Queue)
+		note(exchanges, o.Exchange)
+		note(exchanges, o.To)
+		if alternate, ok := o.Args["alternate-exchange"].(string); ok {
+			note(exchanges, alternate)
+		}
+	}
+	return queues, exchanges
+}
+
 // prepare declares the exchanges that everybody has, as the script's own.
-func (r *runner) prepare(ctx context.Context) error {
+func (r *runner) prepare(ctx context.Context, s Script) error {
 	if err := r.counting(ctx); err != nil {
 		return err
 	}
-	for name, kind := range standIns {
-		if err := r.counter.ExchangeDeclare(ctx, r.names.there(name), kind, channel.ExchangeOptions{Durable: true}); err != nil {
-			return err
+	_, exchanges := r.own(s)
+	for name := range exchanges {
+		if kind := standIns[name]; kind != "" {
+			if err := r.counter.ExchangeDeclare(ctx, r.names.there(name), kind, channel.ExchangeOptions{Durable: true}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -115,29 +137,18 @@ func (r *runner) clean(ctx context.Context, s Script) error {
 	if err := r.counting(ctx); err != nil {
 		return err
 	}
-	queues, exchanges := map[string]bool{}, map[string]bool{}
-	for name := range standIns {
-		exchanges[name] = true
-	}
+	queues, exchanges := r.own(s)
 	for name := range r.names.real {
 		queues[name] = true
 	}
-	for _, o := range s {
-		queues[o.Queue] = queues[o.Queue] || r.names.own(o.Queue)
-		exchanges[o.Exchange] = exchanges[o.Exchange] || r.names.own(o.Exchange)
-	}
-	for name, own := range queues {
-		if own {
-			if _, err := r.counter.QueueDelete(ctx, r.names.there(name), channel.DeleteOptions{}); err != nil {
-				return err
-			}
+	for name := range queues {
+		if _, err := r.counter.QueueDelete(ctx, r.names.there(name), channel.DeleteOptions{}); err != nil {
+			return err
 		}
 	}
-	for name, own := range exchanges {
-		if own {
-			if err := r.counter.ExchangeDelete(ctx, r.names.there(name), channel.DeleteOptions{}); err != nil {
-				return err
-			}
+	for name := range exchanges {
+		if err := r.counter.ExchangeDelete(ctx, r.names.there(name), channel.DeleteOptions{}); err != nil {
+			return err
 		}
 	}
 	return r.counter.Close(ctx)

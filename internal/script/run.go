@@ -76,7 +76,7 @@ func Run(ctx context.Context, rig *Rig, s Script) (trace []*model.Step, err erro
 	}
 	r.states = []*model.Broker{model.New(rig.Rules, r.last)}
 	if rig.Prefix != "" {
-		if err := r.prepare(ctx); err != nil {
+		if err := r.prepare(ctx, s); err != nil {
 			return nil, fmt.Errorf("prepare: %w", err)
 		}
 	}
