@@ -21,7 +21,7 @@ func Alike(s Script, one, other model.Rules) bool {
 }
 
 // predict lets a model make an operation, and its peer, where there is one. They are alike if clients see the same of both, and
-// if nobody has to say which of several consumers is the next.
+// if nobody has to say which of several is the next.
 func predict(b, peer *model.Broker, o *Op, at int, now time.Time) (nextB, nextPeer *model.Broker, alike bool) {
 	op := *o
 	switch o.Do {
