@@ -27,6 +27,19 @@ func (b *Broker) cameFirst(q *queue, e *entry) {
 	}
 }
 
+// comeBack notes channels that end together and have messages of one queue: nobody says whose come back first.
+func (b *Broker) comeBack(all []*client) {
+	of := map[int]*client{}
+	for _, ch := range all {
+		for _, u := range ch.unacked {
+			if other := of[u.id]; other != nil && other != ch {
+				b.run.ways.several = true
+			}
+			of[u.id] = ch
+		}
+	}
+}
+
 // ended notes channels from which something came back and died: another queue may get it before it knows that the channel has
 // ended, and hand it to its consumer there.
 func (b *Broker) ended(all []*client) {
@@ -49,21 +62,18 @@ func (b *Broker) wentTo(ch *client, q *queue) {
 
 // Alone reports whether nobody had to say in the last step which of several comes first, and does not have to in the next: a
 // queue has one consumer, or one that is active, and got messages by one way; a channel got those of one queue, and has no
-// window that consumers share.
+// window of its own: RabbitMQ may tell a queue of room there before what came back is in it.
 func (b *Broker) Alone() bool {
 	if b.torn {
 		return false
 	}
-	windows := map[Slot]int{}
 	for _, q := range b.queues {
 		if len(q.consumers) > 1 && !q.single() {
 			return false
 		}
 		for _, c := range q.consumers {
 			if ch := b.channels[c.slot]; ch != nil && ch.all > 0 {
-				if windows[c.slot]++; windows[c.slot] > 1 {
-					return false
-				}
+				return false
 			}
 		}
 	}

@@ -222,6 +222,7 @@ func (b *Broker) endTogether(all []*client, code int) {
 			ch.unacked = slices.DeleteFunc(slices.Clone(ch.unacked), func(u unacked) bool { return u.id == q.id })
 		}
 	}
+	b.comeBack(all)
 	for _, ch := range all {
 		b.giveBack(ch)
 	}

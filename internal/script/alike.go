@@ -21,7 +21,7 @@ func Alike(s Script, one, other model.Rules) bool {
 }
 
 // predict lets a model make an operation, and its peer, where there is one. They are alike if clients see the same of both, and
-// if nobody has to say which of several is the next.
+// if nobody has to say which of several is the next (see model.Alone).
 func predict(b, peer *model.Broker, o *Op, at int, now time.Time) (nextB, nextPeer *model.Broker, alike bool) {
 	op := *o
 	switch o.Do {
@@ -44,6 +44,9 @@ func predict(b, peer *model.Broker, o *Op, at int, now time.Time) (nextB, nextPe
 	nextB, seen := model.Predict(b, act)
 	if peer == nil {
 		return nextB, nil, true
+	}
+	if h := seen.Heard[o.Slot()]; o.Do == Publish && o.N > 1 && h != nil && h.Closed != 0 {
+		return nextB, nil, false // what is published behind it may reach RabbitMQ on a channel that it has closed: that ends the connection
 	}
 	nextPeer, other := model.Predict(peer, act)
 	return nextB, nextPeer, nextB.Alone() && reflect.DeepEqual(seen, other)
