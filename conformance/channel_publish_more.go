@@ -155,6 +155,14 @@ func pb09(e *Env) {
 		}
 	}
 	sub.empty(q, "all were refused")
+	// A fault of the exchange is told before one of the message.
+	for name, code := range inOrder(map[string]int{
+		e.name("unknown"): channel.NotFound, pub.exchange(channel.Fanout, channel.ExchangeOptions{Internal: true}): channel.AccessRefused,
+	}) {
+		l := e.open(0)
+		e.must(l.Publish(e.ctx, name, "", channel.Publishing{Expiration: "soon"}), "publish")
+		l.dies(code, name)
+	}
 	// Good ones. A priority is never refused, whether or not the queue has any.
 	var want []string
 	for i, good := range []channel.Publishing{

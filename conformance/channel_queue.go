@@ -139,6 +139,7 @@ func qu02(e *Env) {
 	}{
 		{channel.QueueOptions{Durable: true, Exclusive: true, Args: known}, channel.ResourceLocked, name},
 		{channel.QueueOptions{Exclusive: true, AutoDelete: true}, channel.ResourceLocked, name},
+		{channel.QueueOptions{Exclusive: true, Args: table{"x-message-ttl": int32(-1)}}, channel.ResourceLocked, name},
 		{channel.QueueOptions{AutoDelete: true}, channel.PreconditionFailed, "durable"},
 		{channel.QueueOptions{Durable: true, AutoDelete: true}, channel.PreconditionFailed, "auto_delete"},
 		{channel.QueueOptions{Durable: true}, channel.PreconditionFailed, arg[:3]}, // x-max-length or x-message-ttl, or x-expires
@@ -193,6 +194,8 @@ func qu04(e *Env) {
 	owner := e.openOn(e.connect(0, ConnectOptions{}))
 	q := owner.declare(e.name("q"), channel.QueueOptions{Exclusive: true}).Name
 	pub := e.confirming(0) // another connection of the owner's process
+	hx := pub.exchange(channel.Headers)
+	owner.bind(q, "bound", hx)
 	for p := range 2 {
 		for what, call := range inOrder(map[string]func(l *line) error{
 			"declare": func(l *line) error {
@@ -202,6 +205,7 @@ func qu04(e *Env) {
 			"declare for all": func(l *line) error { _, err := l.QueueDeclare(e.ctx, q, channel.QueueOptions{}); return err },
 			"passive declare": func(l *line) error { _, err := l.QueueDeclarePassive(e.ctx, q); return err },
 			"bind":            func(l *line) error { return l.QueueBind(e.ctx, q, "k", "amq.direct", nil) },
+			"unbind":          func(l *line) error { return l.QueueUnbind(e.ctx, q, "bound", hx, nil) },
 			"consume":         func(l *line) error { _, err := l.Consume(e.ctx, q, channel.ConsumeOptions{}); return err },
 			"get":             func(l *line) error { _, _, err := l.Get(e.ctx, q, true); return err },
 			"purge":           func(l *line) error { _, err := l.QueuePurge(e.ctx, q); return err },
@@ -215,6 +219,9 @@ func qu04(e *Env) {
 			l := e.open(p)
 			l.refuses(call(l), channel.ResourceLocked, q)
 		}
+		l := e.open(p)
+		l.unbind(q, "not bound", hx)
+		l.refuses(l.QueueBind(e.ctx, q, "", hx, table{"x-match": "some"}), channel.PreconditionFailed)
 	}
 	e.doing("")
 	// Publishing to it is allowed, from anywhere; any channel of the owner may use it.

@@ -33,6 +33,9 @@ type Rules struct {
 	LooksAgain time.Duration
 	// TxWhole says that a commit that fails does nothing, where RabbitMQ keeps what was not refused.
 	TxWhole bool
+	// DropsExpired says that what has expired and comes back to an exclusive queue as its connection closes may go with the
+	// queue, where RabbitMQ lets it die first.
+	DropsExpired bool
 	// Refuses reports whether the arguments of a queue are refused with 540, which then closes the channel alone.
 	Refuses func(args channel.Table) bool
 	// Process tells which process a connection belongs to, where consumer priorities hold within one only.
@@ -55,7 +58,8 @@ type Broker struct {
 	relieved  time.Time // by when another process does what one that was killed did for all
 	steps     int
 	serial    int
-	generated int // names of queues, amq.gen-1 and so on
+	torn      bool // the last step may have gone in several ways
+	generated int  // names of queues, amq.gen-1 and so on
 
 	run     *run     // the step under way
 	letters []letter // of the step, on their way

@@ -109,8 +109,7 @@ func (b *Broker) call(ch *client, m channel.Method, r *Reply) int {
 // fail ends a channel, or its connection, with an error.
 func (b *Broker) fail(ch *client, code int) {
 	if code == channel.CommandInvalid || code == channel.NotAllowed || code == channel.NotImplemented && !b.run.declares {
-		b.end(b.ofConnection(ch.slot.Conn), code)
-		b.endExclusive(ch.slot.Conn)
+		b.endConnection(ch.slot.Conn, code)
 		return
 	}
 	b.end([]*client{ch}, code)
@@ -137,9 +136,15 @@ func (b *Broker) Close(s Slot) {
 
 // CloseConnection closes a connection with its channels and its exclusive queues.
 func (b *Broker) CloseConnection(conn int) {
-	b.end(b.ofConnection(conn), channel.ChannelErrorCode)
-	b.endExclusive(conn)
+	b.endConnection(conn, channel.ChannelErrorCode)
 	b.deliver()
+}
+
+func (b *Broker) endConnection(conn, code int) {
+	b.run.closing = &conn
+	b.end(b.ofConnection(conn), code)
+	b.run.closing = nil
+	b.endExclusive(conn)
 }
 
 func (b *Broker) endExclusive(conn int) {
@@ -179,19 +184,25 @@ func (b *Broker) end(all []*client, code int) {
 // holding returns how many of the channels have consumers or unacked messages.
 func (b *Broker) holding(all []*client) (n int) {
 	for _, ch := range all {
-		consumes := func(c *consumer) bool { return c.slot == ch.slot }
-		held := len(ch.unacked) > 0
-		for _, q := range b.queues {
-			held = held || slices.ContainsFunc(q.consumers, consumes)
-		}
-		if held {
+		if len(ch.unacked) > 0 || b.consumes(ch) {
 			n++
 		}
 	}
 	return n
 }
 
-// endTogether ends channels: their messages go back first, then their consumers go.
+// consumes reports whether a channel has consumers.
+func (b *Broker) consumes(ch *client) bool {
+	for _, q := range b.queues {
+		if slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot == ch.slot }) {
+			return true
+		}
+	}
+	return false
+}
+
+// endTogether ends channels: their messages go back first, then their consumers go. Those of a queue that goes with its last
+// consumer go with it.
 func (b *Broker) endTogether(all []*client, code int) {
 	for _, ch := range all {
 		ch.closed, ch.tx = code, nil
@@ -212,9 +223,11 @@ func (b *Broker) endTogether(all []*client, code int) {
 			b.removeQueue(q)
 		}
 	}
+	b.comeBack(all)
 	for _, ch := range all {
 		b.giveBack(ch)
 	}
+	b.ended(all)
 	for _, ch := range all {
 		b.dropConsumers(func(c *consumer) bool { return c.slot == ch.slot && c.dead })
 	}

@@ -256,6 +256,7 @@ func (b *Broker) give(q *queue, e *entry, c *consumer, seen *Delivery) {
 		}
 		return
 	}
+	b.wentTo(ch, q)
 	d := delivery(q, e)
 	d.Consumer = c.tag
 	h := b.run.step.at(c.slot)

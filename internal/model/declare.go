@@ -106,21 +106,25 @@ func (b *Broker) bind(d binding, unbind bool, owner int) int {
 	if !unbind && x == nil {
 		return channel.NotFound
 	}
-	if !d.toExchange && q.lockedFor(owner) {
-		return channel.ResourceLocked
-	}
 	same := func(o binding) bool {
 		return o.source == d.source && o.destination == d.destination && o.toExchange == d.toExchange && o.key == d.key && sameArgs(o.args, d.args)
 	}
-	if unbind {
+	if unbind && !slices.ContainsFunc(b.bindings, same) {
+		return 0 // also of a queue that is locked
+	}
+	locked := !d.toExchange && q.lockedFor(owner)
+	if unbind && !locked {
 		b.unbind(same)
 		return 0
 	}
 	if d.toExchange && b.exchanges[d.destination] == nil || !d.toExchange && q == nil {
 		return channel.NotFound
 	}
-	if x.routes() == channel.Headers && !goodMatch(d.args) {
+	if !unbind && x.routes() == channel.Headers && !goodMatch(d.args) {
 		return channel.PreconditionFailed
+	}
+	if locked {
+		return channel.ResourceLocked
 	}
 	if !slices.ContainsFunc(b.bindings, same) {
 		b.bindings = append(slices.Clone(b.bindings), d)
@@ -174,7 +178,7 @@ func (b *Broker) queueDeclare(ch *client, m *channel.QueueDeclare, r *Reply) int
 	case m.Passive:
 	case reserved(name):
 		return channel.AccessRefused
-	case badArgs(m.Args):
+	case q == nil && badArgs(m.Args):
 		return channel.PreconditionFailed
 	case q != nil:
 		if q.exclusive != m.Exclusive {

@@ -31,7 +31,9 @@ type run struct {
 	path     string // of what is put into queues now
 	burst    bool   // messages are published in a row
 	whole    bool   // messages come together, in one step of the store
-	declares bool   // it is a declaration of a queue, whose 540 closes the channel alone
+	ways     ways
+	closing  *int // the connection that is closed now
+	declares bool // it is a declaration of a queue, whose 540 closes the channel alone
 }
 
 func newRun() *run {
@@ -181,6 +183,7 @@ func try(s *Broker, seen *Step, choices []int, visited map[string]bool, act func
 	act(b)
 	b.checkTags()
 	b.count(t.run.step)
+	b.torn = t.run.ways.several
 	b.run = nil
 	return b, t
 }

@@ -163,6 +163,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	if top, ok := number(q.args["x-max-priority"]); ok {
 		e.level = min(int(m.p.Priority), int(top))
 	}
+	b.cameTo(q)
 	waiting := q.unowed() == 0 && b.takes(q) > len(q.ready)
 	for b.rules.TakesFirst && !b.run.whole && b.seenToTake(q) {
 		b.deliverOne([]string{q.name}, false)
@@ -188,6 +189,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	}
 	q.insert(e)
 	q.change(b.now.To)
+	b.cameFirst(q, e)
 	if b.run.whole && b.takes(q) >= len(q.ready) { // what comes of it is seen when all is there
 		e.owed = e.instant // and does not expire on its way
 		return true

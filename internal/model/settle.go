@@ -119,6 +119,10 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 	}
 	for _, q := range touched {
 		b.settleDown(q)
+		goes := q.exclusive && b.run.closing != nil && *b.run.closing == q.owner
+		if b.rules.DropsExpired && goes && b.branch(2) == 0 {
+			continue
+		}
 		b.expireAtOnce(q)
 	}
 }
@@ -137,8 +141,7 @@ func several(us []unacked, queue string) bool {
 
 // settleDown has a queue keep its limit after something came back.
 func (b *Broker) settleDown(q *queue) {
-	for b.rules.TakesFirst && q.over(0) && b.seenToTake(q) {
-		b.deliverOne([]string{q.name}, false)
+	for b.rules.TakesFirst && q.over(0) && (b.run.seen == nil || b.seenToTake(q)) && b.deliverOne([]string{q.name}, false) {
 	}
 	b.trim(q)
 }

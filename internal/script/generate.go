@@ -18,11 +18,12 @@ type Profile struct {
 	Time, Crashes, Delay bool
 	// Bytes, Attempts: whether x-max-length-bytes, and x-delivery-limit and quorum queues are used.
 	Bytes, Attempts bool
-	// Alone keeps a queue to one consumer and one window, so that there is one way only.
-	Alone bool
 	// Leans are the leanings of all scripts; nil: three at random for each.
 	Leans []string
+	// Rules are the broker's. Where there is a Peer with other rules, only that is used which both show alike, and one way only:
+	// see Alike.
 	Rules model.Rules
+	Peer  *model.Rules
 }
 
 // generator makes a script and keeps a model beside it, so that operations make sense mostly.
@@ -30,6 +31,7 @@ type generator struct {
 	Profile
 	*rand.Rand
 	b        *model.Broker
+	peer     *model.Broker // nil: there is none
 	now      time.Time
 	s        Script
 	tags     int
@@ -49,6 +51,9 @@ var leanings = []string{
 func Generate(seed uint64, p Profile) Script {
 	g := &generator{Profile: p, Rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0)}
 	g.b = model.New(p.Rules, g.now)
+	if p.Peer != nil {
+		g.peer = model.New(*p.Peer, g.now)
+	}
 	g.leans, g.declared = map[string]bool{}, map[string]Op{}
 	leans := p.Leans
 	for i := 0; i < 3 && p.Leans == nil; i++ {
@@ -115,28 +120,20 @@ func (g *generator) add(o Op) {
 	if o.Do != OpenChannel && o.Do != Sleep && o.Do != Crash && !g.b.Open(o.Slot()) && g.IntN(8) > 0 {
 		g.add(Op{Do: OpenChannel, Conn: o.Conn, Chan: o.Chan})
 	}
-	at := len(g.s)
-	g.s = append(g.s, o)
-	pass := time.Duration(0)
 	switch o.Do {
 	case Sleep:
-		pass = time.Duration(o.N) * time.Millisecond
+		g.now = g.now.Add(time.Duration(o.N) * time.Millisecond)
 	case Crash:
-		pass = max(g.Rules.Lease, g.Rules.Session)
-	case Drain:
-		o.Do = PurgeQueue
+		g.now = g.now.Add(max(g.Rules.Lease, g.Rules.Session))
 	}
-	if o.Do != OpenChannel && o.Do != Sleep && o.Do != Crash && o.Do != CloseConnection && !g.b.Known(o.Slot()) {
+	b, peer, alike := predict(g.b, g.peer, &o, len(g.s), g.now)
+	if !alike {
 		return
 	}
+	g.s, g.b, g.peer = append(g.s, o), b, peer
 	if (o.Do == DeclareQueue || o.Do == DeclareExchange) && !o.Passive {
 		g.declared[o.Queue+o.Exchange] = o
 	}
-	g.now = g.now.Add(pass)
-	g.b, _ = model.Predict(g.b, func(b *model.Broker) {
-		o.act(b, at, func(c int) int { return c })
-		b.Advance(model.Span{From: g.now, To: g.now})
-	})
 }
 
 func pick[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
@@ -249,7 +246,7 @@ func (g *generator) op() Op {
 		{g.weight("deletes", 1), func() Op { return Op{Do: DeleteExchange, Exchange: pick(g, g.xs...), IfUnused: g.often(50)} }},
 		{g.weight("deletes", 1), func() Op { return Op{Do: PurgeQueue, Queue: g.queue()} }},
 		{5, func() Op { return Op{Do: Cancel, Tag: g.someTag()} }},
-		{g.weight("windows", 5), func() Op { return Op{Do: Qos, N: g.IntN(5), Global: !g.Alone && g.often(30)} }},
+		{g.weight("windows", 5), func() Op { return Op{Do: Qos, N: g.IntN(5), Global: g.often(30)} }},
 		{2, func() Op { return Op{Do: Recover, Requeue: !g.often(5)} }},
 		{g.weight("confirms", 3), func() Op { return Op{Do: ConfirmSelect} }},
 		{g.weight("transactions", 2), func() Op { return Op{Do: TxSelect} }},

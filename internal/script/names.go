@@ -9,7 +9,8 @@ import (
 )
 
 // names turns the names in a script into those on a broker, and back: queues and exchanges get a prefix, and queues that the
-// broker names are numbered as they come.
+// broker names are numbered as they come. With a prefix the broker is not ours alone, and a script has exchanges of its own in
+// place of those that everybody has.
 type names struct {
 	prefix string
 	real   map[string]string // of those the broker chose, by ours
@@ -22,12 +23,22 @@ func newNames(prefix string) *names {
 
 var plainName = regexp.MustCompile(`^[qx][0-9]+$`)
 
+// standIns are the types of the exchanges that a script with a prefix has instead of those of these names.
+var standIns = map[string]string{
+	"amq.direct": channel.Direct, "amq.fanout": channel.Fanout, "amq.topic": channel.Topic, "amq.headers": channel.Headers,
+}
+
+// own reports whether a name is of this script.
+func (n *names) own(s string) bool {
+	return plainName.MatchString(s) || n.prefix != "" && standIns[s] != ""
+}
+
 // there returns the name on the broker.
 func (n *names) there(s string) string {
 	if r, ok := n.real[s]; ok {
 		return r
 	}
-	if plainName.MatchString(s) {
+	if n.own(s) {
 		return n.prefix + s
 	}
 	return s
@@ -38,7 +49,7 @@ func (n *names) here(s string) string {
 	if o, ok := n.ours[s]; ok {
 		return o
 	}
-	if rest, ok := strings.CutPrefix(s, n.prefix); ok && plainName.MatchString(rest) {
+	if rest, ok := strings.CutPrefix(s, n.prefix); ok && n.own(rest) {
 		return rest
 	}
 	return s

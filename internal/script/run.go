@@ -2,6 +2,7 @@ package script
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,14 +23,18 @@ type Rig struct {
 	Counts bool
 	// Processes is how many there are; connections take turns.
 	Processes int
-	// Prefix of the names of queues and exchanges.
+	// Prefix of the names of queues and exchanges, on a broker that is not ours alone; the script deletes what it declared.
 	Prefix string
+	// Look is a connection that looks, where it is kept from script to script.
+	Look *channel.Connection
 	// Rules are what the rig is free to do.
 	Rules model.Rules
 	// CrashTakes is how long the end of a process may be felt.
 	CrashTakes time.Duration
 	// Expected is what clients see elsewhere, step by step, where it is known: then each step waits for that, not for quiet.
 	Expected []*model.Step
+	// Patience is how long a step waits for what is expected; what has not come by then is a difference.
+	Patience time.Duration
 }
 
 func (r *Rig) process(conn int) int { return conn % r.Processes }
@@ -68,16 +73,34 @@ type runner struct {
 
 // Run runs a script on a rig that is empty, and follows it with the model. The trace is what clients saw.
 func Run(ctx context.Context, rig *Rig, s Script) (trace []*model.Step, err error) {
-	r := &runner{rig: rig, names: newNames(rig.Prefix), conns: map[int]*channel.Connection{}, clients: map[model.Slot]*client{}, last: time.Now()}
+	r := &runner{
+		rig: rig, names: newNames(rig.Prefix), conns: map[int]*channel.Connection{}, clients: map[model.Slot]*client{}, look: rig.Look, last: time.Now(),
+	}
 	r.states = []*model.Broker{model.New(rig.Rules, r.last)}
-	defer r.close(ctx)
+	if rig.Prefix != "" {
+		if err := r.prepare(ctx, s); err != nil {
+			return nil, fmt.Errorf("prepare: %w", err)
+		}
+	}
+	defer func() {
+		r.close(ctx)
+		if rig.Prefix != "" {
+			err = errors.Join(err, r.clean(ctx, s))
+		}
+		if r.look != nil && r.look != rig.Look {
+			_ = r.look.Close(ctx)
+		}
+	}()
 	for at := range s {
 		for more := true; more; {
 			var step *model.Step
 			var why string
 			step, more, why = r.step(ctx, at, &s[at])
-			if trace = append(trace, step); why == "" && rig.Expected != nil {
-				why = rig.Expected[r.done].Diff(step)
+			trace = append(trace, step)
+			if rig.Expected != nil {
+				if d := rig.Expected[r.done].Diff(step); d != "" {
+					why = d // what the model thinks of it matters less
+				}
 			}
 			r.done++
 			if why != "" {
@@ -110,7 +133,7 @@ func (r *runner) step(ctx context.Context, at int, o *Op) (seen *model.Step, mor
 	looks := op.Do != Sleep && op.Do != Crash && r.rig.Counts
 	var err error
 	if r.rig.Expected != nil {
-		err = r.await(ctx, seen, r.rig.Expected[r.done])
+		err = r.await(ctx, &op, seen, r.rig.Expected[r.done])
 	} else {
 		err = r.settle(ctx, seen, looks)
 	}
@@ -253,18 +276,30 @@ func (r *runner) open(ctx context.Context, s model.Slot) (err error) {
 		r.conns[s.Conn] = conn
 	}
 	c, err := newClient(ctx, conn, r.names, func() {})
+	if e, ok := errors.AsType[*channel.Error](err); ok && e.Connection { // it is ending, and has not yet
+		<-conn.Done()
+		return r.open(ctx, s)
+	}
 	if err == nil {
 		r.clients[s] = c
 	}
 	return err
 }
 
-// count notes what the broker has, where it tells.
-func (r *runner) count(ctx context.Context, seen *model.Step) (err error) {
+// looking connects, if need be, to look at what there is.
+func (r *runner) looking(ctx context.Context) (err error) {
 	if r.look == nil {
 		if r.look, err = r.rig.Connect(ctx, 0); err != nil {
 			return fmt.Errorf("connect to look: %w", err)
 		}
+	}
+	return nil
+}
+
+// count notes what the broker has, where it tells.
+func (r *runner) count(ctx context.Context, seen *model.Step) (err error) {
+	if err := r.looking(ctx); err != nil {
+		return err
 	}
 	inspector, ok := r.look.Transport().(channel.Inspector)
 	if !ok {
@@ -282,13 +317,10 @@ func (r *runner) count(ctx context.Context, seen *model.Step) (err error) {
 	return nil
 }
 
-// close ends everything, and waits for it.
+// close ends all that clients have, and waits for it.
 func (r *runner) close(ctx context.Context) {
 	for _, conn := range r.conns {
 		_ = conn.Close(ctx)
-	}
-	if r.look != nil {
-		_ = r.look.Close(ctx)
 	}
 	for _, c := range r.clients {
 		c.readers.Wait()

@@ -25,8 +25,11 @@ func trace(t *testing.T, name string, s Script) (steps []*model.Step, err error)
 	return steps, err
 }
 
+// nights are the tests that have had the scripts of a night in this process: with -count they would have them time and again.
+var nights = map[string]bool{}
+
 // seeds returns how many scripts are to be run, and the seed of the first: DASHI_SEED runs that one alone.
-func seeds(usual, nightly int) (n int, first uint64) {
+func seeds(t *testing.T, usual, nightly int) (n int, first uint64) {
 	if s := os.Getenv("DASHI_SEED"); s != "" {
 		first, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
@@ -34,7 +37,8 @@ func seeds(usual, nightly int) (n int, first uint64) {
 		}
 		return 1, first
 	}
-	if os.Getenv("NIGHTLY") == "1" {
+	if os.Getenv("NIGHTLY") == "1" && !nights[t.Name()] {
+		nights[t.Name()] = true
 		return nightly, 1
 	}
 	return usual, 1
@@ -70,7 +74,7 @@ func TestModel(t *testing.T) {
 			if raceEnabled {
 				usual /= 8
 			}
-			scripts, first := seeds(usual, 20000)
+			scripts, first := seeds(t, usual, 20000)
 			tried, ops, undecided, different := 0, 0, 0, 0
 			for i := range scripts {
 				seed := first + uint64(i)

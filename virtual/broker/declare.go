@@ -141,11 +141,11 @@ func (p *port) bind(ctx context.Context, op string, rec bindingRecord, unbind bo
 	return b.updateForAll(ctx, op, func(t *topology) ([]virtual.Change, error) {
 		src := t.exchanges[rec.Source]
 		if unbind {
-			if q := t.queues[rec.Destination]; !rec.ToExchange && q != nil && q.rec.Owner != "" && q.rec.Owner != p.conn.id {
-				return nil, locked(op, rec.Destination, b.o.Vhost)
-			}
 			if _, bound := t.bindings[key]; !bound {
 				return nil, nil
+			}
+			if q := t.queues[rec.Destination]; !rec.ToExchange && q != nil && q.rec.Owner != "" && q.rec.Owner != p.conn.id {
+				return nil, locked(op, rec.Destination, b.o.Vhost)
 			}
 			r := newRemoval(t)
 			r.binding(key)
@@ -156,11 +156,11 @@ func (p *port) bind(ctx context.Context, op string, rec bindingRecord, unbind bo
 		}
 		rec := rec
 		other, err := p.destination(t, op, &rec)
+		if bad := exchange.CheckBinding(string(src.node.Kind), rec.Key, binding.Args); bad != nil && (err == nil || err.Code != channel.NotFound) {
+			err = fail(channel.PreconditionFailed, op, "%v", bad)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if err := exchange.CheckBinding(string(src.node.Kind), rec.Key, binding.Args); err != nil {
-			return nil, fail(channel.PreconditionFailed, op, "%v", err)
 		}
 		if old, bound := t.bindings[key]; bound && old.Incarnation == rec.Incarnation {
 			return nil, nil
@@ -174,7 +174,7 @@ func (p *port) bind(ctx context.Context, op string, rec bindingRecord, unbind bo
 }
 
 // destination checks the far side of a binding and returns the change that holds it there.
-func (p *port) destination(t *topology, op string, rec *bindingRecord) (virtual.Change, error) {
+func (p *port) destination(t *topology, op string, rec *bindingRecord) (virtual.Change, *channel.Error) {
 	if rec.ToExchange {
 		x := t.exchanges[rec.Destination]
 		if x == nil {
@@ -244,10 +244,9 @@ func (p *port) queueDeclare(ctx context.Context, m *channel.QueueDeclare) (chann
 			if q.rec.Owner != "" && q.rec.Owner != p.conn.id {
 				return nil, locked(op, name, b.o.Vhost)
 			}
-			if bad != nil {
-				return nil, fail(channel.PreconditionFailed, op, "%v", bad)
+			if err := b.sameQueue(op, name, q.rec, rec); err != nil || bad == nil {
+				return nil, err
 			}
-			return nil, b.sameQueue(op, name, q.rec, rec)
 		}
 		if bad != nil {
 			return nil, fail(channel.PreconditionFailed, op, "%v", bad)
