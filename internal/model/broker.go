@@ -23,6 +23,9 @@ type Rules struct {
 	// TakesFirst says that a consumer that waits takes a message before the queue's limit is looked at in two cases where
 	// RabbitMQ looks at the limit first: when it comes back, and under reject-publish.
 	TakesFirst bool
+	// InOrder says that the single active consumer is followed by the one that registered next, where RabbitMQ takes the one of
+	// the highest priority.
+	InOrder bool
 	// TrimsLate says that a queue's limit is looked at by who puts a message there, before it where the queue refuses and after
 	// it where it drops its head: consumers take meanwhile, or not.
 	TrimsLate bool

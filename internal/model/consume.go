@@ -40,14 +40,20 @@ func (b *Broker) consume(ch *client, m *channel.Consume) int {
 
 func (q *queue) single() bool { return q.args["x-single-active-consumer"] == true }
 
-// elect lets the first in order of registration be the active one, when there is none.
+// elect lets the first in order, of priority and then of registration, be the active one, when there is none.
 func (b *Broker) elect(q *queue) {
 	if !q.single() || slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.id == q.active }) {
 		return
 	}
 	q.active = 0
 	if len(q.consumers) > 0 {
-		q.active = q.consumers[0].id
+		next := q.consumers[0]
+		for _, c := range q.consumers {
+			if !b.rules.InOrder && c.priority > next.priority {
+				next = c
+			}
+		}
+		q.active = next.id
 	}
 }
 

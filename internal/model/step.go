@@ -194,7 +194,7 @@ func diffMessage(want, seen *channel.Publishing) string {
 		return channel.Publishing{
 			ContentType: p.ContentType, ContentEncoding: p.ContentEncoding, DeliveryMode: p.DeliveryMode, Priority: p.Priority,
 			CorrelationId: p.CorrelationId, ReplyTo: p.ReplyTo, Expiration: p.Expiration, MessageId: p.MessageId,
-			Timestamp: p.Timestamp, Type: p.Type, UserId: p.UserId, AppId: p.AppId, Body: append([]byte{}, p.Body...),
+			Timestamp: p.Timestamp.UTC(), Type: p.Type, UserId: p.UserId, AppId: p.AppId, Body: append([]byte{}, p.Body...),
 		}
 	}
 	if a, b := plain(*want), plain(*seen); !reflect.DeepEqual(a, b) {

@@ -17,6 +17,10 @@ func (r *runner) await(ctx context.Context, o *Op, seen, expected *model.Step) e
 	switch o.Do {
 	case Publish, Ack, Nack, Reject: // they have no answer of their own
 		_ = r.clients[o.Slot()].ch.Flush(limited) // what it refuses is heard
+	default:
+		if o.NoWait {
+			_ = r.clients[o.Slot()].ch.Flush(limited)
+		}
 	}
 	for wait := 200 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
 		r.listen(seen)

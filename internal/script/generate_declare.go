@@ -90,7 +90,7 @@ func (g *generator) declareQueue() Op {
 	if a["x-max-length"] != nil || a["x-max-length-bytes"] != nil {
 		set("limits", 50, "x-overflow", pick(g, "drop-head", "reject-publish", "reject-publish-dlx", "reject-publish-dlx"))
 	}
-	if a["x-max-length"] != nil && a["x-message-ttl"] == int64(0) {
+	if (a["x-max-length"] != nil || a["x-max-length-bytes"] != nil) && a["x-message-ttl"] == int64(0) {
 		delete(a, "x-message-ttl") // who of a batch dies of which is anybody's guess
 	}
 	set("priorities", 15, "x-max-priority", int64(pick(g, 1, 1, 3, 10)))

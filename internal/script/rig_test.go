@@ -50,7 +50,7 @@ func rigOn(name string, dress func(s *memory.Store) virtual.Store) (*Rig, func()
 			},
 			Crash: r.Crash, CrashTakes: 50 * unit, Settle: func() { time.Sleep(v.settle); synctest.Wait() }, Processes: 2, Counts: true,
 			Rules: model.Rules{
-				Lease: 14 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true, TakesFirst: true, DropsExpired: true, Unused: 0.25,
+				Lease: 14 * unit, Session: 40 * unit, TxRoutesLate: true, TxWhole: true, TakesFirst: true, DropsExpired: true, InOrder: true, Unused: 0.25,
 				Grace: 1200 * time.Millisecond, Late: v.late,
 			},
 		}
