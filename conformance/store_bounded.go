@@ -300,4 +300,24 @@ func boundedParked(e *storeEnv) {
 	e.evicts("one waits", limit(q, 0), []string{"m5"})
 	e.pause(time.Second + e.margin())
 	e.evicts("who waited does not come", limit(q, 0), []string{"m6"}, "m5", "m6")
+	// What is on its way is the head; the limit is on what comes behind it.
+	l := limit(q, 1)
+	l.Holder, l.Lease = "trimmer", e.long()
+	w.parked(q)
+	e.evicts("a limit of one, and one waits", l, []string{"m7", "m8", "m9"}, "m8")
+	w.wakes(q, "after a Put", 0)
+	e.same("the waiter, woken", w.park(q, 2), "m7", "m9")
+	big := strings.Repeat("x", 200)
+	l.MaxLen, l.MaxBytes = -1, 100
+	w.parked(q)
+	e.evicts("a limit in bytes, and one waits", l, []string{big, big, "m10"}, big)
+	w.wakes(q, "after a Put", 0)
+	e.same("the waiter, woken", w.park(q, 1), big)
+	e.holds(e.a, q, "what keeps the limit", "m10")
+	l.Reject = true
+	w.parked(q)
+	_, err = e.bounded(e.a, virtual.PutRequest{Messages: e.messages(q, big, big, "m11")}, l)
+	if e.is(virtual.ItemErr(err, 1), virtual.ErrFull, "the second of a size that one waits for"); virtual.ItemErr(err, 0) != nil {
+		e.Fatalf("what a waiter takes is refused by a limit in bytes: %v", err)
+	}
 }

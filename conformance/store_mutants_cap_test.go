@@ -171,6 +171,17 @@ var capabilityMutants = []storeMutant{
 			return out, err
 		}
 	}},
+	{"what is on its way is evicted", "Bounded/Parked", func(s *spoilt, p *ruin) {
+		s.bounded = func(ctx context.Context, r virtual.PutRequest, ls []virtual.Limit, buf []virtual.Taken) ([]virtual.Taken, error) {
+			out, err := s.Store.PutBounded(ctx, r, ls, buf)
+			if err != nil || len(out) == len(buf) || out[len(buf)].Receipt == nil {
+				return out, err
+			}
+			_ = s.Store.Settle(ctx, answers(virtual.Return, 0, out[len(buf):]...))
+			out, _, err = s.Store.Get(ctx, virtual.GetRequest{Queue: ls[0].Queue, Max: len(out) - len(buf), Lease: ls[0].Lease}, buf)
+			return out, err
+		}
+	}},
 	{"a full queue drops what it should refuse", "Bounded/Reject", func(s *spoilt, p *ruin) {
 		s.bounded = func(ctx context.Context, r virtual.PutRequest, ls []virtual.Limit, buf []virtual.Taken) ([]virtual.Taken, error) {
 			ls = slices.Clone(ls)

@@ -10,8 +10,8 @@ import "context"
 // queue's deletion. (Waking on "the queue was empty" would strand a waiter beside one that took less than there was.)
 //
 // What a waiter could still take counts as on its way to it until its next Get on the queue, at most for a second:
-// limits leave room for it, and expiry leaves the head alone. So a message that finds a consumer waiting reaches it, as
-// on RabbitMQ, whatever its TTL and the queue's limit.
+// limits leave room for it, in that so many messages from the head are neither counted nor evicted, and expiry leaves the
+// head alone. So a message that finds a consumer waiting reaches it, as on RabbitMQ, whatever its TTL and the queue's limit.
 //
 // Where Rooms are given (trait Ranked), consumers of a higher priority come first: a Get takes nothing for its
 // consumers of a priority while other waiters have room recorded at a higher one. A Get that leaves messages behind

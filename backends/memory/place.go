@@ -27,6 +27,7 @@ type Place struct {
 	registry registry
 	free     free
 	limited  []*queue // queues that have a limit in the present request
+	aside    []*entry // scratch of queue.setAside
 }
 
 // forget is how long the place remembers what must not come back: deleted queues, ended sessions, marks.

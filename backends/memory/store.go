@@ -147,19 +147,27 @@ func (p *Place) unlimit() {
 // full reports whether a queue that rejects has no room for m.
 func (q *queue) full(l *virtual.Limit, m *virtual.Message, now int64) bool {
 	owed := q.owed(now)
-	if l.MaxLen >= 0 && q.nready+1 > l.MaxLen+owed {
+	switch {
+	case q.nready < owed: // it is on its way itself
+		return false
+	case l.MaxLen >= 0 && q.nready+1 > l.MaxLen+owed:
 		return true
+	case l.MaxBytes < 0 || q.bytes+m.Payload.Size() <= l.MaxBytes:
+		return false
 	}
-	return l.MaxBytes >= 0 && owed == 0 && q.bytes+m.Payload.Size() > l.MaxBytes
+	q.setAside(owed)
+	defer q.takeBack()
+	return q.bytes+m.Payload.Size() > l.MaxBytes
 }
 
-// trim takes messages from the head until the queue keeps its limit.
+// trim takes messages from the head, behind what is on its way, until the queue keeps its limit.
 func (q *queue) trim(l *virtual.Limit, now int64, evicted []virtual.Taken) []virtual.Taken {
-	if l.Reject {
+	if l.Reject || !q.over(l) {
 		return evicted
 	}
-	owed := q.owed(now)
-	for q.nready > 0 && (l.MaxLen >= 0 && q.nready > l.MaxLen+owed || l.MaxBytes >= 0 && owed == 0 && q.bytes > l.MaxBytes) {
+	q.setAside(q.owed(now))
+	defer q.takeBack()
+	for q.over(l) {
 		e := q.head()
 		q.unready(e)
 		if l.Holder != "" {
@@ -170,6 +178,28 @@ func (q *queue) trim(l *virtual.Limit, now int64, evicted []virtual.Taken) []vir
 		q.p.free.put(e)
 	}
 	return evicted
+}
+
+// over reports whether what is ready is beyond a limit.
+func (q *queue) over(l *virtual.Limit) bool {
+	return q.nready > 0 && (l.MaxLen >= 0 && q.nready > l.MaxLen || l.MaxBytes >= 0 && q.bytes > l.MaxBytes)
+}
+
+// setAside leaves out of the ready ones the first n, until takeBack.
+func (q *queue) setAside(n int) {
+	for range min(n, q.nready) {
+		e := q.head()
+		q.unready(e)
+		q.p.aside = append(q.p.aside, e)
+	}
+}
+
+func (q *queue) takeBack() {
+	for _, e := range q.p.aside {
+		q.putBack(e)
+	}
+	clear(q.p.aside)
+	q.p.aside = q.p.aside[:0]
 }
 
 // Get takes messages from the head.

@@ -17,7 +17,6 @@ type run struct {
 	seen    *Step // what is followed; nil: the model goes its own way
 	read    map[reader]int
 	tags    map[Slot][]uint64 // given in this step
-	soft    map[int]bool      // queues, by id, where a consumer waited
 	keeps   map[int]bool      // queues, by id, that keep messages for who is dead
 	late    map[int]bool      // queues whose limit is still to be looked at
 	given   map[int]int       // how many messages of a queue went to consumers
@@ -38,7 +37,7 @@ type run struct {
 
 func newRun() *run {
 	return &run{
-		step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, soft: map[int]bool{}, keeps: map[int]bool{}, late: map[int]bool{},
+		step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, late: map[int]bool{},
 		given: map[int]int{},
 	}
 }
@@ -73,7 +72,7 @@ func (b *Broker) met(where ...any) {
 	if r.seen == nil {
 		return
 	}
-	key := fmt.Sprint(where, b.fingerprint(), r.read, r.keeps, r.soft)
+	key := fmt.Sprint(where, b.fingerprint(), r.read, r.keeps)
 	for slot, h := range r.step.Heard {
 		if len(h.Confirms) > 0 {
 			key += fmt.Sprint(slot, h.Confirms)

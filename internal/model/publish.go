@@ -177,7 +177,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	if waiting && b.rules.TakesFirst || b.run.whole {
 		room += b.takes(q)
 	}
-	if q.refusesMore() && b.refusesNow(q, e, room) && !b.soft(q) {
+	if q.refusesMore() && b.refusesNow(q, e, room) {
 		if q.args["x-overflow"] == "reject-publish-dlx" {
 			b.bury(q, e, "maxlen")
 		}
@@ -209,7 +209,7 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 // await gives a message to a consumer that waits for it, or lets it wait itself for one that was seen to come before it by
 // another way. It does not expire meanwhile, whatever its time, and no limit counts it.
 func (b *Broker) await(q *queue, e *entry) {
-	e.owed, b.run.soft[q.id] = true, true
+	e.owed = true
 	if b.run.seen == nil || b.seenToTake(q) {
 		b.deliverOne([]string{q.name}, false)
 	}
@@ -281,11 +281,6 @@ func (b *Broker) kept(q *queue) int {
 	return 0
 }
 
-// soft reports whether a limit in bytes is not looked at, since a message of the same burst may be on its way to a consumer.
-func (b *Broker) soft(q *queue) bool {
-	return q.args["x-max-length-bytes"] != nil && b.rules.TakesFirst && b.run.burst && b.run.soft[q.id] && b.branch(2) == 1
-}
-
 // refusesMore reports whether a queue at its limit refuses what comes, where others drop their head.
 func (q *queue) refusesMore() bool {
 	o := q.args["x-overflow"]
@@ -335,15 +330,9 @@ func (b *Broker) trim(q *queue) {
 	if q.refusesMore() {
 		return
 	}
-	if b.soft(q) {
-		return
-	}
 	for len(q.ready) > 0 && q.over(b.kept(q)) {
 		e := b.someHead(q)
 		q.remove(e)
-		if next := q.heads(); e.owed && len(next) > 0 { // the consumer that waits gets that instead
-			next[0].owed = true
-		}
 		b.bury(q, e, "maxlen")
 	}
 }

@@ -290,7 +290,7 @@ func (p *pump) pass(ctx context.Context, taken []virtual.Taken, from *tenure, pa
 	return more
 }
 
-// strike takes back what an earlier Get recorded, since nobody here waits any more.
+// strike takes back what an earlier Get recorded, since nobody here waits any more. A limit has left room for that.
 func (p *pump) strike(ctx context.Context) {
 	if p.parked.IsZero() {
 		return
@@ -300,6 +300,9 @@ func (p *pump) strike(ctx context.Context) {
 		return
 	}
 	_, _, _ = p.b.store.Get(ctx, virtual.GetRequest{Queue: p.q.ref, Park: p.b.waiter}, nil)
+	if p.q.limit != nil {
+		p.b.trim(ctx, p.q)
+	}
 }
 
 // active returns the queue's single active consumer if it is one of ours, and we may rely on that.
