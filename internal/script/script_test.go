@@ -74,7 +74,7 @@ func TestModel(t *testing.T) {
 			if raceEnabled {
 				usual /= 8
 			}
-			scripts, first := seeds(t, usual, 20000)
+			scripts, first := seeds(t, usual, 2000)
 			tried, ops, undecided, different := 0, 0, 0, 0
 			for i := range scripts {
 				seed := first + uint64(i)
