@@ -223,8 +223,12 @@ func (b *Broker) commit(ch *client) int {
 
 // refuses reports whether a queue would refuse a message of a transaction.
 func (b *Broker) refuses(t *tx) bool {
+	for _, name := range b.names() {
+		b.kept(b.queues[name]) // what that is, is decided here
+	}
 	probe := b.clone()
 	probe.run = newRun()
+	probe.run.keeps = b.run.keeps
 	probe.run.whole = true
 	for _, s := range t.publishes {
 		ch := &client{}

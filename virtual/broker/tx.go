@@ -109,16 +109,22 @@ func (p *port) txCommit(ctx context.Context) error {
 	return nil
 }
 
-// dies reports whether an answer makes a dead letter, which is buried after the commit.
-func dies(e *entry, kind channel.SettleKind) bool {
-	return kind == channel.Nack && e.from.pump.q.args.hasDLX
+// dies returns why an answer is the end of its message in the queue, which is buried after the commit; "" where it is not.
+func dies(e *entry, kind channel.SettleKind) (reason string) {
+	switch args := &e.from.pump.q.args; {
+	case kind == channel.Nack && args.hasDLX:
+		return reasonRejected
+	case kind == channel.Requeue && args.deliveryLimit >= 0 && int(e.attempt) > args.deliveryLimit:
+		return reasonDeliveryLimit
+	}
+	return ""
 }
 
 // afterTx does what an answer asks for beside its settlement.
 func (b *Broker) afterTx(ctx context.Context, e *entry, kind channel.SettleKind) {
 	q := e.from.pump.q
-	if dies(e, kind) {
-		b.bury(ctx, []death{*e.death(reasonRejected)})
+	if reason := dies(e, kind); reason != "" {
+		b.bury(ctx, []death{*e.death(reason)})
 		return
 	}
 	if !e.lost {
@@ -225,7 +231,7 @@ func (b *Broker) txRequest(tx *transaction, es []entry, stale map[int]bool, gone
 	}
 	for i := range es {
 		kind := tx.answers[i].kind
-		if stale[i] || dies(&es[i], kind) {
+		if stale[i] || dies(&es[i], kind) != "" {
 			continue
 		}
 		k := virtual.Ack
