@@ -94,6 +94,7 @@ type queue struct {
 	used                Span       // for x-expires
 	changed             time.Time  // when at the latest its head or its consumers were others
 	ghost               int        // how many messages a process had said it would take that was killed: kept for it, a while
+	ghostRank           int        // the highest priority of its consumers
 	woken               *time.Time // when it would have been told of the first
 }
 

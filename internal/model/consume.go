@@ -130,8 +130,9 @@ func (b *Broker) takers(q *queue) []*consumer {
 			free = append(free, c)
 		}
 	}
+	waitsBehind := func(c *consumer) bool { return q.ghost > 0 && c.priority < q.ghostRank && b.kept(q) > 0 }
 	return slices.DeleteFunc(slices.Clone(free), func(c *consumer) bool {
-		return slices.ContainsFunc(free, func(o *consumer) bool { return o.priority > c.priority && b.rules.ranks(o.slot.Conn, c.slot.Conn) })
+		return waitsBehind(c) || slices.ContainsFunc(free, func(o *consumer) bool { return o.priority > c.priority && b.rules.ranks(o.slot.Conn, c.slot.Conn) })
 	})
 }
 
@@ -183,7 +184,7 @@ func (b *Broker) windows(c *consumer) (mine, all int) {
 func (b *Broker) deliver() {
 	for more := true; more; {
 		b.spread()
-		more = b.deliverOne(b.names(), true) || len(b.letters) > 0
+		more = b.trimLate(true) || b.deliverOne(b.names(), true) || len(b.letters) > 0
 	}
 }
 
@@ -191,7 +192,7 @@ func (b *Broker) deliver() {
 func (b *Broker) spread() {
 	for more := true; more; {
 		b.sendAll()
-		more = b.deliverOne(b.names(), false) || b.trimLate() || len(b.letters) > 0
+		more = b.deliverOne(b.names(), false) || b.trimLate(false) || len(b.letters) > 0
 	}
 }
 

@@ -19,6 +19,7 @@ type run struct {
 	tags    map[Slot][]uint64 // given in this step
 	keeps   map[int]bool      // queues, by id, that keep messages for who is dead
 	late    map[int]bool      // queues whose limit is still to be looked at
+	excess  map[int]int       // how many of them may have been dropped
 	given   map[int]int       // how many messages of a queue went to consumers
 	choices []int             // those to be taken again
 	widths  []int             // how many there were at each
@@ -37,7 +38,7 @@ type run struct {
 
 func newRun() *run {
 	return &run{
-		step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, late: map[int]bool{},
+		step: &Step{}, read: map[reader]int{}, tags: map[Slot][]uint64{}, keeps: map[int]bool{}, late: map[int]bool{}, excess: map[int]int{},
 		given: map[int]int{},
 	}
 }

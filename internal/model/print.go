@@ -24,7 +24,7 @@ func (b *Broker) fingerprint() string {
 	for _, name := range slices.Sorted(maps.Keys(b.queues)) {
 		q := b.queues[name]
 		ids[q.id] = name
-		fmt.Fprintln(&w, q.name, q.durable, q.autoDelete, q.exclusive, q.owner, q.args, q.used, q.ghost, q.woken)
+		fmt.Fprintln(&w, q.name, q.durable, q.autoDelete, q.exclusive, q.owner, q.args, q.used, q.ghost, q.ghostRank, q.woken)
 		if b.rules.ExpiresUnattended {
 			fmt.Fprintln(&w, q.changed.UnixMicro())
 		}

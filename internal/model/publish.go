@@ -196,6 +196,9 @@ func (b *Broker) enqueue(q *queue, m *message) bool {
 	}
 	if b.rules.TrimsLate {
 		b.run.late[q.id] = true
+		if top, has := number(q.args["x-max-length"]); has {
+			b.run.excess[q.id] = max(b.run.excess[q.id], len(q.ready)-int(top))
+		}
 	}
 	if waiting {
 		b.await(q, e)
@@ -305,14 +308,19 @@ func (b *Broker) refusesNow(q *queue, e *entry, room int) bool {
 	return true
 }
 
-// trimLate drops a head of the queues that something was put into and that are too long still.
-func (b *Broker) trimLate() bool {
+// trimLate drops a head of the queues that something was put into and that are too long still, or, at the end of a step, that
+// were: then somebody dropped it before a consumer took what was behind.
+func (b *Broker) trimLate(end bool) bool {
 	for _, name := range b.names() {
 		q := b.queues[name]
 		top, has := number(q.args["x-max-length"])
-		if !b.run.late[q.id] || !has || q.refusesMore() || len(q.ready) <= int(top) {
+		if !b.run.late[q.id] || !has || q.refusesMore() || len(q.ready) == 0 {
 			continue
 		}
+		if over := len(q.ready) > int(top); !over && !(end && b.run.excess[q.id] > 0 && len(b.takers(q)) > 0) {
+			continue
+		}
+		b.run.excess[q.id]--
 		e := b.someHead(q)
 		q.remove(e)
 		b.bury(q, e, "maxlen")

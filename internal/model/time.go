@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -151,7 +152,7 @@ func (b *Broker) Crash(conns []int) {
 				q.owner = ghost
 			}
 			if n := b.takes(q); n > 0 && !b.rules.TrimsLate && slices.ContainsFunc(q.consumers, func(c *consumer) bool { return c.slot.Conn == conn }) {
-				q.ghost, q.woken = n, nil
+				q.ghost, q.ghostRank, q.woken = n, q.topOf(conn), nil
 			}
 			for _, c := range q.consumers {
 				if c.slot.Conn == conn {
@@ -169,6 +170,17 @@ func (b *Broker) Crash(conns []int) {
 	}
 	b.dead = append(b.dead, d)
 	b.deliver()
+}
+
+// topOf returns the highest priority of a connection's consumers of a queue.
+func (q *queue) topOf(conn int) int {
+	top := math.MinInt
+	for _, c := range q.consumers {
+		if c.slot.Conn == conn {
+			top = max(top, c.priority)
+		}
+	}
+	return top
 }
 
 // missed ends what a dead process had in the broker.

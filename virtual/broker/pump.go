@@ -52,6 +52,7 @@ type pump struct {
 	repeat  bool      // the answer to the last Get was lost
 	parked  time.Time // when the Get was sent that left us waiting; zero: we are not
 	left    int       // how many messages the last Get left ready; -1: not known
+	told    int       // how much room the last Get recorded
 
 	// Of the goroutine alone.
 	buf   []virtual.Taken
@@ -265,12 +266,16 @@ func (p *pump) move(ctx context.Context, brief bool) bool {
 	if p.b.notifier == nil {
 		return p.moveWaiting(ctx, room)
 	}
+	told := p.told
 	taken, from, parked, err := p.fetch(ctx, room, fetchOptions{park: true, brief: brief})
 	if err != nil {
 		p.unreserve()
 		return err == errLater
 	}
 	more := p.pass(ctx, taken, from, parked, brief)
+	if p.q.limit != nil && told > room && len(taken) == room { // the limit left room for more than we take now
+		p.b.trim(ctx, p.q)
+	}
 	return more || len(taken) == room
 }
 
@@ -295,7 +300,7 @@ func (p *pump) strike(ctx context.Context) {
 	if p.parked.IsZero() {
 		return
 	}
-	p.parked = time.Time{}
+	p.parked, p.told = time.Time{}, 0
 	if p.b.notifier == nil {
 		return
 	}
@@ -389,8 +394,8 @@ func (p *pump) fetch(ctx context.Context, room int, o fetchOptions) (taken []vir
 			}
 			parked = p.parked
 			if o.park {
-				p.parked = time.Time{}
-				if len(taken) < room {
+				p.parked, p.told = time.Time{}, room-len(taken)
+				if p.told > 0 {
 					p.parked = sent
 				}
 				p.buf = taken
