@@ -33,6 +33,7 @@ type run struct {
 	whole    bool   // messages come together, in one step of the store
 	ways     ways
 	closing  *int // the connection that is closed now
+	admitted bool // and have been found to fit, where that is asked before
 	declares bool // it is a declaration of a queue, whose 540 closes the channel alone
 }
 

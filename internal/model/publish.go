@@ -297,7 +297,7 @@ func (b *Broker) refusesNow(q *queue, e *entry, room int) bool {
 	}
 	top, has := number(q.args["x-max-length"])
 	if b.run.whole {
-		return has && len(q.ready) >= int(top)
+		return !b.run.admitted && has && len(q.ready) >= int(top)
 	}
 	switch { // what consumers take in this step may still have been there, or gone already
 	case !has || len(q.ready)+b.run.given[q.id] < int(top):

@@ -197,7 +197,7 @@ func (b *Broker) commit(ch *client) int {
 		b.apply([]unacked{u}, a.Kind)
 	}
 	if b.rules.TxWhole {
-		b.run.whole = true
+		b.run.whole, b.run.admitted = true, true
 		publish()
 		if len(b.letters) > 0 && b.branch(2) == 1 { // they come before what is there is looked at
 			b.sendAll()

@@ -179,14 +179,14 @@ func (h *heads) look(ctx context.Context, q *queueState, r virtual.ExpireRequest
 		}
 		if dead > 0 { // a consumer that has come since is to decide
 			if err := b.refresh(ctx); err != nil || !b.top.unattended(q) {
-				b.giveBackTaken(ctx, taken)
+				h.giveBack(ctx, q, taken)
 				return buf, 0, err
 			}
 		}
 		buf = append(buf, taken[:dead]...)
 		r.Max -= dead
 		if dead < len(taken) {
-			b.giveBackTaken(ctx, taken[dead:])
+			h.giveBack(ctx, q, taken[dead:])
 			return buf, untilExpiry(&taken[dead]), nil
 		}
 		if len(taken) < n {
@@ -194,6 +194,14 @@ func (h *heads) look(ctx context.Context, q *queueState, r virtual.ExpireRequest
 		}
 	}
 	return buf, time.Millisecond, nil
+}
+
+// giveBack returns what has not expired. A limit may have been looked at while it was missing.
+func (h *heads) giveBack(ctx context.Context, q *queueState, taken []virtual.Taken) {
+	h.b.giveBackTaken(ctx, taken)
+	if q.limit != nil {
+		h.b.trim(ctx, q)
+	}
 }
 
 // untilExpiry returns how long a message still lives, headMost at the longest.
