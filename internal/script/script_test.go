@@ -28,7 +28,8 @@ func trace(t *testing.T, name string, s Script) (steps []*model.Step, err error)
 // nights are the tests that have had the scripts of a night in this process: with -count they would have them time and again.
 var nights = map[string]bool{}
 
-// seeds returns how many scripts are to be run, and the seed of the first: DASHI_SEED runs that one alone.
+// seeds returns how many scripts are to be run, and the seed of the first: DASHI_SEED runs that one alone, DASHI_SCRIPTS says
+// how many of those that are usually 500.
 func seeds(t *testing.T, usual, nightly int) (n int, first uint64) {
 	if s := os.Getenv("DASHI_SEED"); s != "" {
 		first, err := strconv.ParseUint(s, 10, 64)
@@ -36,6 +37,13 @@ func seeds(t *testing.T, usual, nightly int) (n int, first uint64) {
 			panic(err)
 		}
 		return 1, first
+	}
+	if s := os.Getenv("DASHI_SCRIPTS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			panic(err)
+		}
+		return max(1, usual*n/500), 1
 	}
 	if os.Getenv("NIGHTLY") == "1" && !nights[t.Name()] {
 		nights[t.Name()] = true
@@ -75,6 +83,7 @@ func TestModel(t *testing.T) {
 				usual /= 8
 			}
 			scripts, first := seeds(t, usual, 2000)
+			t.Parallel()
 			tried, ops, undecided, different := 0, 0, 0, 0
 			for i := range scripts {
 				seed := first + uint64(i)
