@@ -108,6 +108,11 @@ func (b *Broker) expireAtOnce(q *queue) {
 	}
 }
 
+// expired reports whether what may be the head of a queue has expired, surely.
+func (b *Broker) expired(q *queue) bool {
+	return slices.ContainsFunc(q.heads(), func(e *entry) bool { return e.expires != nil && !e.expires.To.After(b.now.From) })
+}
+
 // leftAlone reports whether nobody but consumers looks for what has expired in a queue.
 func (b *Broker) leftAlone(q *queue) bool { return b.rules.ExpiresUnattended && len(q.consumers) > 0 }
 

@@ -78,7 +78,10 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 	var touched []*queue
 	died := false
 	one := false // whether they come back one by one, or together
-	if b.rules.TakesFirst && slices.ContainsFunc(us, func(u unacked) bool { q := b.queues[u.queue]; return q != nil && q.bounded() }) {
+	if b.rules.TakesFirst && slices.ContainsFunc(us, func(u unacked) bool {
+		q := b.queues[u.queue]
+		return q != nil && (q.bounded() || several(us, u.queue) && q.args["x-max-priority"] != nil)
+	}) {
 		one = len(us) > 1 && b.branch(2) == 1
 	}
 	for i, u := range us {
@@ -111,7 +114,12 @@ func (b *Broker) requeue(us []unacked, counting bool) {
 			continue // the store takes them back by itself: the limit is looked at when something comes
 		}
 		if one {
+			for b.seenToTake(q) && b.deliverOne([]string{q.name}, false) { // whatever comes behind it
+			}
 			b.settleDown(q)
+			if b.expired(q) && b.branch(2) == 1 { // it is found out before the next one comes
+				b.expireAtOnce(q)
+			}
 		}
 		if !slices.Contains(touched, q) {
 			touched = append(touched, q)
