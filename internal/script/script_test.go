@@ -84,13 +84,20 @@ func TestModel(t *testing.T) {
 			}
 			scripts, first := seeds(t, usual, 2000)
 			t.Parallel()
-			tried, ops, undecided, different := 0, 0, 0, 0
+			tried, ops, undecided, raced, different := 0, 0, 0, 0, 0
 			for i := range scripts {
 				seed := first + uint64(i)
 				s := Generate(seed, p)
 				steps, err := trace(t, v.name, s)
 				tried++
 				ops += len(steps)
+				if v.races && differs(err) {
+					if _, again := trace(t, v.name, s); !differs(again) {
+						t.Logf("seed %d, now and then: %v", seed, err)
+						raced++
+						continue
+					}
+				}
 				switch f, _ := errors.AsType[*Failure](err); {
 				case err == nil:
 				case f != nil && f.Undecided():
@@ -104,7 +111,10 @@ func TestModel(t *testing.T) {
 					break
 				}
 			}
-			fmt.Printf("model: rig %s: %d scripts, %d operations, %d differences, %d undecided (seed %d…)\n", v.name, tried, ops, different, undecided, first)
+			fmt.Printf("model: rig %s: %d scripts, %d operations, %d differences, %d now and then, %d undecided (seed %d…)\n", v.name, tried, ops, different, raced, undecided, first)
+			if raced > 2+tried/200 {
+				t.Errorf("%d of %d scripts differ now and then", raced, tried)
+			}
 			if undecided > 2+tried*v.undecided/100 {
 				t.Errorf("%d of %d scripts are undecided", undecided, tried)
 			}
