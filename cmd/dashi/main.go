@@ -1,5 +1,5 @@
 // Command dashi tries, measures, proves and explains: a demonstration on a log file, a benchmark, the channel
-// suite, and an account of how a topology routes. "dashi COMMAND --help" teaches each by examples.
+// suite, a soak with crashes, and an account of how a topology routes. "dashi COMMAND --help" teaches each by examples.
 package main
 
 import (

@@ -168,9 +168,7 @@ func (q *soakQueue) take(ctx context.Context, d channel.Delivery) (taken, error)
 
 // answer answers a batch in one of three styles, and waits until the place has all of it.
 func (q *soakQueue) answer(ctx context.Context, batch []taken) error {
-	if q.style.IntN(8) == 0 { // work
-		time.Sleep(time.Duration(q.style.IntN(30)) * time.Millisecond)
-	}
+	q.work(ctx, 100*time.Millisecond)
 	style := q.style.IntN(3)
 	if style == 0 && allAcked(batch) {
 		for _, t := range batch {
@@ -198,6 +196,13 @@ func (q *soakQueue) answer(ctx context.Context, batch []taken) error {
 		plain = append(plain, t)
 	}
 	return q.sure(ctx, nil, plain)
+}
+
+// work takes a while every third time: a kill shall find messages in hand.
+func (q *soakQueue) work(ctx context.Context, most time.Duration) {
+	if q.style.IntN(3) == 0 {
+		pause(ctx, time.Duration(q.style.Int64N(int64(most))))
+	}
 }
 
 func allAcked(batch []taken) bool {
@@ -243,6 +248,7 @@ func (q *soakQueue) sure(ctx context.Context, err error, batch []taken) error {
 	if err != nil || len(batch) == 0 {
 		return err
 	}
+	q.work(ctx, 20*time.Millisecond)
 	ctx, end := context.WithTimeout(ctx, soakFlushLimit)
 	defer end()
 	asked := soak.Now()
