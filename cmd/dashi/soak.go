@@ -65,6 +65,9 @@ func (c *soakCmd) Run(ctx context.Context, s streams) error {
 	}
 	r, err := newSoakRun(ctx, c, dir)
 	if err != nil {
+		if own {
+			_ = os.RemoveAll(dir)
+		}
 		return unusable("soak: %w", err)
 	}
 	runErr := r.run(ctx, s)
