@@ -44,6 +44,7 @@ type cli struct {
 	Conformance conformanceCmd   `cmd:"" help:"Run the channel suite on a place."`
 	Soak        soakCmd          `cmd:"" help:"Kill processes and servers while messages flow, and prove that nothing is lost."`
 	SoakProcess soakProcessCmd   `cmd:"" hidden:""`
+	Proxy       proxyCmd         `cmd:"" help:"Stand before a server and break its connections."`
 	Explain     explainCmd       `cmd:"" help:"Tell how a topology in a file routes a message, and why."`
 	Version     kong.VersionFlag `help:"Print the version."`
 }

@@ -66,13 +66,13 @@ func TestHelpTeachesByExamples(t *testing.T) {
 	for _, args := range [][]string{{}, {"--help"}, {"-h"}} {
 		r := runDashi(t.Context(), nil, args...)
 		r.want(t, exitOK)
-		for _, text := range []string{"Exit codes: 0", "demo", "bench", "conformance", "soak", "explain", "memory://", "DASHI_URL"} {
+		for _, text := range []string{"Exit codes: 0", "demo", "bench", "conformance", "soak", "proxy", "explain", "memory://", "DASHI_URL"} {
 			if !strings.Contains(r.out, text) {
 				t.Errorf("%v: the help does not say %q:\n%s", args, text, r.out)
 			}
 		}
 	}
-	for _, command := range []string{"demo", "bench", "conformance", "soak", "explain"} {
+	for _, command := range []string{"demo", "bench", "conformance", "soak", "proxy", "explain"} {
 		r := runDashi(t.Context(), nil, command, "--help")
 		r.want(t, exitOK)
 		if !strings.Contains(r.out, "    dashi "+command+" ") || !strings.Contains(strings.ToLower(r.out), "exit code") {
