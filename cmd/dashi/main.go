@@ -1,5 +1,5 @@
 // Command dashi tries, measures, proves and explains: a demonstration on a log file, a benchmark, the channel
-// suite, and an account of how a topology routes. "dashi COMMAND --help" teaches each by examples.
+// suite, a soak with crashes, and an account of how a topology routes. "dashi COMMAND --help" teaches each by examples.
 package main
 
 import (
@@ -42,6 +42,9 @@ type cli struct {
 	Demo        demoCmd          `cmd:"" help:"Send a log file through exchanges, queues and consumers, and draw what flowed."`
 	Bench       benchCmd         `cmd:"" help:"Measure a place: publish, route, deliver, ack, and check what came."`
 	Conformance conformanceCmd   `cmd:"" help:"Run the channel suite on a place."`
+	Soak        soakCmd          `cmd:"" help:"Kill processes and servers while messages flow, and prove that nothing is lost."`
+	SoakProcess soakProcessCmd   `cmd:"" hidden:""`
+	Proxy       proxyCmd         `cmd:"" help:"Stand before a server and break its connections."`
 	Explain     explainCmd       `cmd:"" help:"Tell how a topology in a file routes a message, and why."`
 	Version     kong.VersionFlag `help:"Print the version."`
 }

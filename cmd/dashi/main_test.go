@@ -13,6 +13,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == soakProcessName { // "dashi soak" starts itself again, and this is itself
+		main()
+	}
 	_ = os.Unsetenv("DASHI_URL") // whoever runs the tests may have set it for themselves
 	goleak.VerifyTestMain(m)
 }
@@ -63,13 +66,13 @@ func TestHelpTeachesByExamples(t *testing.T) {
 	for _, args := range [][]string{{}, {"--help"}, {"-h"}} {
 		r := runDashi(t.Context(), nil, args...)
 		r.want(t, exitOK)
-		for _, text := range []string{"Exit codes: 0", "demo", "bench", "conformance", "explain", "memory://", "DASHI_URL"} {
+		for _, text := range []string{"Exit codes: 0", "demo", "bench", "conformance", "soak", "proxy", "explain", "memory://", "DASHI_URL"} {
 			if !strings.Contains(r.out, text) {
 				t.Errorf("%v: the help does not say %q:\n%s", args, text, r.out)
 			}
 		}
 	}
-	for _, command := range []string{"demo", "bench", "conformance", "explain"} {
+	for _, command := range []string{"demo", "bench", "conformance", "soak", "proxy", "explain"} {
 		r := runDashi(t.Context(), nil, command, "--help")
 		r.want(t, exitOK)
 		if !strings.Contains(r.out, "    dashi "+command+" ") || !strings.Contains(strings.ToLower(r.out), "exit code") {
@@ -104,6 +107,9 @@ func TestWrongUsageExits2AndShowsNoPassword(t *testing.T) {
 		{"malformed URL", []string{"bench", "--url", "amqp://u:s3cret@h:port/"}, "xxxxx"},
 		{"unknown option", []string{"demo", "--url", "memory://?colour=red", os.DevNull}, "colour"},
 		{"nobody there", []string{"bench", "--url", "amqp://u:s3cret@127.0.0.1:1/"}, "xxxxx"},
+		{"memory for processes", []string{"soak", "--url", "memory://shared"}, "give the URL of a server or of a store that processes share"},
+		{"soak of nothing", []string{"soak"}, "--url"},
+		{"nobody there", []string{"soak", "--url", "amqp://u:s3cret@127.0.0.1:1/"}, "xxxxx"},
 		{"nobody there", []string{"demo", "--url", "amqp://u:s3cret@127.0.0.1:1/", os.DevNull}, "xxxxx"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/dashi-mq/dashi"
+	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/internal/soak"
+)
+
+// soakOn runs a soak of some seconds on the real server, and returns its report.
+func soakOn(t *testing.T, code int, args ...string) (r soakReport) {
+	t.Helper()
+	url := os.Getenv("DASHI_AMQP_URL")
+	if url == "" {
+		t.Skip("needs DASHI_AMQP_URL: a soak's processes share a server")
+	}
+	dir := t.TempDir()
+	out := runDashi(t.Context(), nil, append([]string{"soak", "--url", url, "--json", "--dir", dir}, args...)...)
+	out.want(t, code)
+	if err := json.Unmarshal([]byte(out.out), &r); err != nil {
+		t.Fatalf("%v\n%s", err, out.out)
+	}
+	nothingLeft(t, url, soak.Plan{Seed: r.Seed, Queues: r.Queues})
+	if t.Failed() {
+		logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+		for _, log := range logs {
+			if text, _ := os.ReadFile(log); len(text) > 0 {
+				t.Logf("%s:\n%s", filepath.Base(log), text)
+			}
+		}
+	}
+	return r
+}
+
+// nothingLeft checks that all that the run declared has gone.
+func nothingLeft(t *testing.T, url string, p soak.Plan) {
+	t.Helper()
+	conn, err := dashi.Dial(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	gone := func(what string, ask func(*channel.Channel) error) {
+		ch, err := conn.Channel(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ch.Close(t.Context())
+		if err := ask(ch); !errors.Is(err, channel.ErrNotFound) {
+			t.Errorf("%s is still there: %v", what, err)
+		}
+	}
+	for q := range p.All() {
+		gone(p.QueueName(q), func(ch *channel.Channel) error {
+			_, err := ch.QueueDeclarePassive(t.Context(), p.QueueName(q))
+			return err
+		})
+	}
+	for _, kind := range []string{"direct", "topic", "fanout", "dead"} {
+		gone(p.Exchange(kind), func(ch *channel.Channel) error { return ch.ExchangeDeclarePassive(t.Context(), p.Exchange(kind)) })
+	}
+}
+
+func TestSoakLosesNothing(t *testing.T) {
+	r := soakOn(t, exitOK, "--duration", "4s", "--kill-every", "300ms", "--rate", "400")
+	if !r.Passed || r.Wrong() != 0 || r.Left != 0 || r.Damaged != 0 || len(r.Ended) != 0 {
+		t.Errorf("not passed: %+v", r)
+	}
+	if r.KilledProducers == 0 || r.KilledConsumers == 0 || r.Confirmed < 100 || r.Dead == 0 || r.Copies <= r.Confirmed || r.CameAgain[soak.RuleRequeued] == 0 {
+		t.Errorf("little was tried: %+v", r)
+	}
+	fmt.Printf("soak: %d producers and %d consumers killed, %d messages confirmed, %d copies, lost %d\n", r.KilledProducers, r.KilledConsumers,
+		r.Confirmed, r.Copies, r.Lost)
+}
+
+// What a soak is for is found when a process of its own does it.
+func TestSoakCatchesWrongProcesses(t *testing.T) {
+	for _, c := range []struct {
+		wrong string
+		found func(soakReport) int
+	}{
+		{wrongDrop, func(r soakReport) int { return r.Lost }},
+		{wrongAckFirst, func(r soakReport) int { return r.Lost }},
+		{wrongConfirmFirst, func(r soakReport) int { return r.Lost }},
+		{wrongTwice, func(r soakReport) int { return r.Duplicates }},
+		{wrongMisroute, func(r soakReport) int { return min(r.Lost, r.WrongQueue) }},
+		{wrongDamage, func(r soakReport) int { return min(r.Lost, r.Damaged) }},
+	} {
+		t.Run(c.wrong, func(t *testing.T) {
+			t.Parallel()
+			r := soakOn(t, exitFailed, "--duration", "3s", "--kill-every", "200ms", "--patience", "3s", "--rate", "150", "--wrong", c.wrong)
+			if c.found(r) == 0 || r.Passed {
+				t.Errorf("not found: %+v", r)
+			}
+			if c.wrong != wrongMisroute && c.wrong != wrongTwice && r.WrongQueue+r.Duplicates+r.Nowhere != 0 {
+				t.Errorf("more is found than is wrong: %+v", r)
+			}
+		})
+	}
+}
