@@ -1,0 +1,2 @@
+// Package redis is a store in Redis
+package redis
