@@ -41,16 +41,10 @@ type waiter struct {
 	heard chan struct{} // closed when the subscription is confirmed; then nil
 }
 
-// listen returns the ears of the handle, making them at first.
+// listen returns the ears of the handle, making them at first, within a call that Close waits for.
 func (s *Store) listen(ctx context.Context) (*ears, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, virtual.ErrClosed
-	}
+	s.earsMu.Lock()
+	defer s.earsMu.Unlock()
 	if s.ears != nil {
 		select {
 		case <-s.ears.lost:
@@ -65,7 +59,7 @@ func (s *Store) listen(ctx context.Context) (*ears, error) {
 	channels := []string{s.base + "get:" + s.handle, s.base + "due", s.base + "expire", s.base + "registry"}
 	e.conn = s.client.Subscribe(ctx, channels...)
 	for range channels { // confirmed: from now on nothing is missed
-		if _, err := e.conn.Receive(ctx); err != nil {
+		if _, err := e.conn.ReceiveTimeout(ctx, often); err != nil {
 			_ = e.conn.Close()
 			return nil, err
 		}

@@ -19,7 +19,7 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 	if err != nil {
 		return buf, virtual.GetResult{Ready: -1}, err
 	}
-	defer w.done()
+	defer func() { w.done() }()
 	over := time.NewTimer(r.Wait)
 	defer over.Stop()
 	before := len(buf)

@@ -19,10 +19,14 @@ type waiting struct {
 	changed chan struct{} // the registry has changed
 }
 
-// wait adds a call that waits to what this handle hears of.
+// wait adds a call that waits to what this handle hears of, until done.
 func (s *Store) wait(ctx context.Context) (*waiting, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
 	e, err := s.listen(ctx)
 	if err != nil {
+		s.leave()
 		return nil, err
 	}
 	name := make([]byte, 8)
@@ -42,9 +46,13 @@ func (s *Store) wait(ctx context.Context) (*waiting, error) {
 func (w *waiting) lost() <-chan struct{} { return w.e.lost }
 
 func (w *waiting) done() {
+	if w == nil { // a second one could not be had
+		return
+	}
 	w.e.mu.Lock()
 	delete(w.e.waiting, w.name)
 	w.e.mu.Unlock()
+	w.e.s.leave()
 }
 
 func poke(c chan<- struct{}) {
@@ -59,6 +67,10 @@ var errLost = errors.New("redis: the connection that wakes was lost")
 
 // Notify calls wake for the queues in which waiter was recorded.
 func (s *Store) Notify(ctx context.Context, waiter string, ready chan<- struct{}, wake func(virtual.QueueRef)) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
 	e, err := s.listen(ctx)
 	if err != nil {
 		return err

@@ -49,9 +49,10 @@ func (s *Store) Delete(ctx context.Context, q virtual.QueueRef) (int, error) {
 
 // List returns all queues, in no order.
 func (s *Store) List(ctx context.Context) ([]virtual.QueueRef, error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
+	defer s.leave()
 	ids, err := s.client.SMembers(ctx, s.base+"queues").Result()
 	if err != nil {
 		return nil, err

@@ -46,9 +46,11 @@ type Store struct {
 	ctx    context.Context // ends with Close
 	close  context.CancelFunc
 	mu     sync.Mutex
-	ears   *ears // nil: nobody has waited yet, or the connection was lost
 	closed bool
-	tasks  sync.WaitGroup
+	tasks  sync.WaitGroup // calls, and what listens
+
+	earsMu sync.Mutex
+	ears   *ears // nil: nobody has waited yet
 }
 
 var (
@@ -65,8 +67,7 @@ var (
 )
 
 // New returns a handle on a vhost in the server of a client that is the program's own: Close leaves the client open. The client
-// must not retry by itself (MaxRetries -1, and MaxRedirects -1 is not needed): the store would take a message twice for one
-// whose reply was lost. New asks the server for its layout and whether it is durable.
+// must not retry by itself (MaxRetries -1): the engine does, knowing what is ambiguous. New asks the server for its layout and whether it is durable.
 func New(ctx context.Context, client goredis.UniversalClient, o Options) (*Store, error) {
 	s, err := build(client, o)
 	if err != nil {
@@ -157,11 +158,28 @@ func (s *Store) Close() error {
 
 // Ping asks the server for an answer.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return err
 	}
+	defer s.leave()
 	return s.client.Ping(ctx).Err()
 }
+
+// enter counts a call, which Close waits for; leave ends it.
+func (s *Store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return virtual.ErrClosed
+	}
+	s.tasks.Add(1)
+	return nil
+}
+
+func (s *Store) leave() { s.tasks.Done() }
 
 func (s *Store) usable(ctx context.Context) error {
 	if s.ctx.Err() != nil {
@@ -173,11 +191,12 @@ func (s *Store) usable(ctx context.Context) error {
 // run runs a script, which is the whole of a call. The server has it from its first use on; one that has lost it, by a flush
 // or a restart, is told again, since it has done nothing then.
 func (s *Store) run(ctx context.Context, script *goredis.Script, args ...any) *goredis.Cmd {
-	if err := s.usable(ctx); err != nil {
+	if err := s.enter(ctx); err != nil {
 		c := goredis.NewCmd(ctx)
 		c.SetErr(err)
 		return c
 	}
+	defer s.leave()
 	return script.Run(ctx, s.client, s.keys, args...)
 }
 
