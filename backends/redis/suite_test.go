@@ -3,6 +3,7 @@ package redis_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/dashi-mq/dashi/conformance"
 )
@@ -12,10 +13,30 @@ var bounds = []string{"MaxBatch", "MaxBatchBytes", "MaxBody", "LeaseMin", "Lease
 
 func TestStore(t *testing.T) {
 	server := serverURL(t)
-	r := conformance.Run(t, conformance.Config{Name: "redis", Open: inServer(server), Parallel: 16})
+	r := conformance.Run(t, conformance.Config{
+		Name: "redis", Open: inServer(server), Unit: 250 * time.Millisecond, Parallel: 16, Report: "../../docs/reports/redis.json",
+	})
 	for _, row := range r.Store.Rows {
 		if row.Result == conformance.Refused && !slices.ContainsFunc(bounds, func(c string) bool { return row.Reason == c+": no" }) {
 			t.Errorf("%s: %s: Redis is to have everything", row.ID, row.Reason)
 		}
 	}
+}
+
+func TestNothingIsLostWhereverAProcessIsStopped(t *testing.T) {
+	server := serverURL(t)
+	every := 20
+	if testing.Short() {
+		every = 200
+	}
+	conformance.RunCrashes(t, conformance.CrashConfig{Name: "redis", Open: inServer(server), Every: every, Parallel: 16})
+}
+
+func TestHistoriesAreLinearizable(t *testing.T) {
+	server := serverURL(t)
+	conformance.RunHistories(t, conformance.HistoryConfig{Name: "redis", Open: inServer(server)})
+}
+
+func BenchmarkStore(b *testing.B) {
+	conformance.BenchmarkStore(b, conformance.StoreConfig{Name: "redis", Open: inServer(serverURL(b))})
 }
