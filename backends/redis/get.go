@@ -12,41 +12,40 @@ import (
 
 // Get takes messages from the head.
 func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Taken) ([]virtual.Taken, virtual.GetResult, error) {
-	if r.Wait <= 0 || r.Max <= 0 || r.Again {
-		return s.get(ctx, &r, nil, false, buf)
+	before := len(buf)
+	buf, res, err := s.get(ctx, &r, nil, false, buf)
+	if err != nil || len(buf) > before || r.Wait <= 0 || r.Max <= 0 || r.Again {
+		return buf, res, err
 	}
-	w, err := s.wait(ctx)
-	if err != nil {
-		return buf, virtual.GetResult{Ready: -1}, err
-	}
-	defer func() { w.done() }()
 	over := time.NewTimer(r.Wait)
 	defer over.Stop()
-	before := len(buf)
-	for waited := false; ; waited = true {
-		var res virtual.GetResult
-		buf, res, err = s.get(ctx, &r, w, waited, buf)
-		if err != nil || len(buf) > before {
-			if waited && ctx.Err() != nil {
-				err = nil
-			}
+	var w *waiting
+	defer func() { w.done() }()
+	for {
+		w.done()
+		if w, err = s.wait(ctx); err != nil {
 			return buf, res, err
 		}
-		select {
-		case <-w.woken:
-			continue
-		case <-w.lost():
-			w.done()
-			if w, err = s.wait(ctx); err != nil {
+		for lost := false; !lost; {
+			buf, res, err = s.get(ctx, &r, w, true, buf)
+			if err != nil || len(buf) > before {
 				return buf, res, err
 			}
-			continue
-		case <-over.C:
-		case <-ctx.Done():
-		case <-s.ctx.Done():
+			select {
+			case <-w.woken:
+			case <-w.lost():
+				lost = true
+			case <-over.C:
+				s.strike(&r, w)
+				return buf, res, nil
+			case <-ctx.Done():
+				s.strike(&r, w)
+				return buf, res, nil
+			case <-s.ctx.Done():
+				s.strike(&r, w)
+				return buf, res, nil
+			}
 		}
-		s.strike(&r, w)
-		return buf, res, nil
 	}
 }
 
@@ -110,45 +109,16 @@ func rooms(all []virtual.Room) string {
 
 // Expire takes expired heads.
 func (s *Store) Expire(ctx context.Context, r virtual.ExpireRequest, buf []virtual.Taken) ([]virtual.Taken, time.Duration, error) {
-	if r.Wait <= 0 {
-		return s.expire(ctx, &r, buf)
-	}
-	w, err := s.wait(ctx)
-	if err != nil {
-		return buf, 0, err
-	}
-	defer func() { w.done() }()
-	over := time.NewTimer(r.Wait)
-	defer over.Stop()
 	before := len(buf)
-	for {
-		var next time.Duration
-		buf, next, err = s.expire(ctx, &r, buf)
-		if err != nil || len(buf) > before {
-			return buf, next, err
-		}
-		var due <-chan time.Time
-		if next > 0 {
-			t := time.NewTimer(next)
-			defer t.Stop()
-			due = t.C
-		}
-		select {
-		case <-due:
-		case <-w.expiry:
-		case <-w.lost():
-			w.done()
-			if w, err = s.wait(ctx); err != nil {
-				return buf, 0, err
-			}
-		case <-over.C:
-			return buf, next, nil
-		case <-ctx.Done():
-			return buf, 0, nil
-		case <-s.ctx.Done():
-			return buf, 0, nil
-		}
+	buf, next, err := s.expire(ctx, &r, buf)
+	if err != nil || len(buf) > before || r.Wait <= 0 {
+		return buf, next, err
 	}
+	err = s.until(ctx, r.Wait, func() (bool, time.Duration, error) {
+		buf, next, err = s.expire(ctx, &r, buf)
+		return len(buf) > before, next, err
+	}, func(w *waiting) <-chan struct{} { return w.expiry })
+	return buf, next, err
 }
 
 func (s *Store) expire(ctx context.Context, r *virtual.ExpireRequest, buf []virtual.Taken) ([]virtual.Taken, time.Duration, error) {

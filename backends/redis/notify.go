@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
 )
@@ -46,13 +47,53 @@ func (s *Store) wait(ctx context.Context) (*waiting, error) {
 func (w *waiting) lost() <-chan struct{} { return w.e.lost }
 
 func (w *waiting) done() {
-	if w == nil { // a second one could not be had
+	if w == nil { // none could be had
 		return
 	}
 	w.e.mu.Lock()
 	delete(w.e.waiting, w.name)
 	w.e.mu.Unlock()
 	w.e.s.leave()
+}
+
+// until asks again and again until ask is done or the time is over: whenever news come, or when ask says that there will be
+// something. That ctx has ended, or the handle was closed, is no error.
+func (s *Store) until(ctx context.Context, most time.Duration, ask func() (done bool, next time.Duration, err error), news func(*waiting) <-chan struct{}) error {
+	over := time.NewTimer(most)
+	defer over.Stop()
+	due := time.NewTimer(most)
+	defer due.Stop()
+	var w *waiting
+	defer func() { w.done() }()
+	for {
+		w.done()
+		var err error
+		if w, err = s.wait(ctx); err != nil {
+			return err
+		}
+		for lost := false; !lost; {
+			done, next, err := ask()
+			if err != nil || done {
+				return err
+			}
+			due.Stop()
+			if next > 0 {
+				due.Reset(next)
+			}
+			select {
+			case <-due.C:
+			case <-news(w):
+			case <-w.lost():
+				lost = true
+			case <-over.C:
+				return nil
+			case <-ctx.Done():
+				return nil
+			case <-s.ctx.Done():
+				return nil
+			}
+		}
+	}
 }
 
 func poke(c chan<- struct{}) {

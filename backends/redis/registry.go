@@ -39,44 +39,18 @@ func (s *Store) Update(ctx context.Context, session string, changes []virtual.Ch
 
 // Changes returns what changed since a revision, waiting for it.
 func (s *Store) Changes(ctx context.Context, since uint64, wait time.Duration) ([]virtual.Record, uint64, bool, error) {
-	if wait <= 0 {
-		recs, rev, reset, _, err := s.changes(ctx, since)
+	recs, rev, reset, _, err := s.changes(ctx, since)
+	if err != nil || len(recs) > 0 || reset || wait <= 0 {
 		return recs, rev, reset, err
 	}
-	w, err := s.wait(ctx)
-	if err != nil {
-		return nil, since, false, err
+	err = s.until(ctx, wait, func() (done bool, ends time.Duration, err error) {
+		recs, rev, reset, ends, err = s.changes(ctx, since)
+		return len(recs) > 0 || reset, ends, err
+	}, func(w *waiting) <-chan struct{} { return w.changed })
+	if err == nil && len(recs) == 0 && !reset {
+		err = s.usable(ctx)
 	}
-	defer func() { w.done() }()
-	over := time.NewTimer(wait)
-	defer over.Stop()
-	for {
-		recs, rev, reset, ends, err := s.changes(ctx, since)
-		if err != nil || len(recs) > 0 || reset {
-			return recs, rev, reset, err
-		}
-		var due <-chan time.Time
-		if ends > 0 {
-			t := time.NewTimer(ends)
-			defer t.Stop()
-			due = t.C
-		}
-		select {
-		case <-due:
-		case <-w.changed:
-		case <-w.lost():
-			w.done()
-			if w, err = s.wait(ctx); err != nil {
-				return nil, since, false, err
-			}
-		case <-over.C:
-			return nil, rev, false, nil
-		case <-ctx.Done():
-			return nil, since, false, ctx.Err()
-		case <-s.ctx.Done():
-			return nil, since, false, virtual.ErrClosed
-		}
-	}
+	return recs, rev, reset, err
 }
 
 // changes asks once. ends is when the next session ends.

@@ -36,7 +36,3 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	server := serverURL(t)
 	conformance.RunHistories(t, conformance.HistoryConfig{Name: "redis", Open: inServer(server)})
 }
-
-func BenchmarkStore(b *testing.B) {
-	conformance.BenchmarkStore(b, conformance.StoreConfig{Name: "redis", Open: inServer(serverURL(b))})
-}
