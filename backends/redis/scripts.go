@@ -29,6 +29,7 @@ var (
 	applyScript   = script("queue", "waiter", "sweep", "registry", "put", "settle", "do_apply")
 	getScript     = script("queue", "waiter", "sweep", "do_get")
 	settleScript  = script("queue", "waiter", "sweep", "settle", "do_settle")
+	ackScript     = script("do_ack")
 	renewScript   = script("queue", "waiter", "sweep", "do_renew")
 	queueScript   = script("queue", "waiter", "sweep", "do_queue")
 	expireScript  = script("queue", "waiter", "sweep", "do_expire")

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
@@ -16,7 +17,11 @@ func (s *Store) Settle(ctx context.Context, all []virtual.Settlement) error {
 		failed = failed.Add(i, virtual.ErrStale)
 	}
 	a := answers.args(append(make([]any, 0, 1+2*len(all)+5*len(answers.groups)), len(answers.groups)))
-	stale, err := s.run(ctx, settleScript, a...).Slice()
+	what := ackScript
+	if slices.ContainsFunc(answers.groups, func(g settleGroup) bool { return g.kind != virtual.Ack }) {
+		what = settleScript
+	}
+	stale, err := s.run(ctx, what, a...).Slice()
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,8 @@ end
 -- forgetAll removes messages that nobody holds any more.
 local function forgetAll(q, members)
   many('HDEL', key(q, 'm'), members)
-  many('HDEL', key(q, 'a'), members)
+  local a = key(q, 'a')
+  if call('EXISTS', a) == 1 then many('HDEL', a, members) end
 end
 
 -- bundle is what the client makes messages of. token is that of the first of those that are leased by themselves.

@@ -1,5 +1,5 @@
 -- settle answers takings of one queue by one holder ('' for none) in one way: a Ack, q Requeue, r Return, e Extend; after or for
--- the time wait. It returns the numbers of the takings that are stale, from 1. An Ack needs no clock and of q only the id.
+-- the time wait. It returns the numbers of the takings that are stale, from 1.
 local function settle(q, holder, kind, wait, members, tokens)
   local leases = holder == '' and key(q, 'lt') or heldBy(q, holder)
   local held, good, stale, seen = lookup(leases, members), {}, {}, {}
