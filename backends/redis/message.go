@@ -62,7 +62,6 @@ type decoder struct {
 	now    int64
 	holder string
 	take   string
-	leased bool
 }
 
 // bundle appends the messages of a bundle: { queue, members, values, attempts, first token }.
