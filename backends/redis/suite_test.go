@@ -14,7 +14,7 @@ var bounds = []string{"MaxBatch", "MaxBatchBytes", "MaxBody", "LeaseMin", "Lease
 func TestStore(t *testing.T) {
 	server := serverURL(t)
 	r := conformance.Run(t, conformance.Config{
-		Name: "redis", Open: inServer(server), Unit: 250 * time.Millisecond, Parallel: 16, Report: "../../docs/reports/redis.json",
+		Name: "redis", Open: inServer(server), Unit: 400 * time.Millisecond, Parallel: 24, Report: "../../docs/reports/redis.json",
 	})
 	for _, row := range r.Store.Rows {
 		if row.Result == conformance.Refused && !slices.ContainsFunc(bounds, func(c string) bool { return row.Reason == c+": no" }) {
@@ -34,5 +34,5 @@ func TestNothingIsLostWhereverAProcessIsStopped(t *testing.T) {
 
 func TestHistoriesAreLinearizable(t *testing.T) {
 	server := serverURL(t)
-	conformance.RunHistories(t, conformance.HistoryConfig{Name: "redis", Open: inServer(server)})
+	conformance.RunHistories(t, conformance.HistoryConfig{Name: "redis", Open: inServer(server), Histories: 100})
 }
