@@ -18,6 +18,7 @@ import (
 
 	_ "github.com/dashi-mq/dashi/backends/amqp"
 	_ "github.com/dashi-mq/dashi/backends/memory"
+	_ "github.com/dashi-mq/dashi/backends/redis"
 	"github.com/dashi-mq/dashi/channel"
 )
 

@@ -1,0 +1,226 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// Put appends messages.
+func (s *Store) Put(ctx context.Context, r virtual.PutRequest) error {
+	_, err := s.PutBounded(ctx, r, nil, nil)
+	return err
+}
+
+// PutBounded appends messages under limits.
+func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []virtual.Limit, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	if err := checkSizes(r.Messages); err != nil {
+		return evicted, err
+	}
+	p := newPut(&r, limits, len(limits) > 0 && len(r.Messages) == 0)
+	a := p.head(make([]any, 0, 8+2*len(r.Guard)+8*len(p.groups)+4*len(r.Messages)))
+	a = append(a, len(p.groups))
+	answer, err := s.run(ctx, putScript, p.body(a)...).Slice()
+	if err != nil {
+		return evicted, err
+	}
+	return p.outcome(answer, evicted, nil)
+}
+
+// Apply puts and settles in one step, or does nothing.
+func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	if err := checkSizes(r.Messages); err != nil {
+		return evicted, err
+	}
+	p := newPut(&r.PutRequest, r.Limits, false)
+	answers, foreign := group(r.Settlements)
+	if len(foreign) > 0 { // receipts of another store: nothing can be done
+		var failed *virtual.BatchError
+		for _, i := range foreign {
+			failed = failed.Add(len(r.Messages)+i, virtual.ErrStale)
+		}
+		return evicted, failed.Or()
+	}
+	a := p.head(nil)
+	a = append(answers.args(append(a, len(answers.groups))), len(p.groups))
+	answer, err := s.run(ctx, applyScript, p.body(a)...).Slice()
+	if err != nil {
+		return evicted, err
+	}
+	return p.outcome(answer, evicted, answers.order())
+}
+
+// checkSizes refuses what Redis would, before anything is stored.
+func checkSizes(ms []*virtual.Message) error {
+	var failed *virtual.BatchError
+	for i, m := range ms {
+		if m.Payload.Size() > largest || len(m.Payload.Bytes()) > largest {
+			failed = failed.Add(i, fmt.Errorf("%w: Redis takes %d bytes", virtual.ErrTooLarge, largest))
+		}
+	}
+	return failed.Or()
+}
+
+// put is a request in the order in which the script reads it: by queue.
+type put struct {
+	r      *virtual.PutRequest
+	groups []putGroup
+}
+
+// putGroup is what a request has for one queue.
+type putGroup struct {
+	ref   virtual.QueueRef
+	items []int // of the request
+	limit *virtual.Limit
+	whole bool // they have priorities or delays
+	ttls  bool
+}
+
+// newPut groups the messages by queue. trims says that limits without messages are kept as well.
+func newPut(r *virtual.PutRequest, limits []virtual.Limit, trims bool) *put {
+	p := &put{r: r}
+	at := 0
+	for i, m := range r.Messages {
+		if len(p.groups) == 0 || p.groups[at].ref != m.Queue {
+			at = p.group(m.Queue)
+		}
+		g := &p.groups[at]
+		if g.items == nil {
+			g.items = make([]int, 0, len(r.Messages)-i)
+		}
+		g.items = append(g.items, i)
+		g.whole = g.whole || m.Priority > 0 || m.Delay > 0
+		g.ttls = g.ttls || m.TTL != 0
+	}
+	for i := range limits {
+		if trims {
+			p.groups[p.group(limits[i].Queue)].limit = &limits[i]
+			continue
+		}
+		if at := slices.IndexFunc(p.groups, func(g putGroup) bool { return g.ref == limits[i].Queue }); at >= 0 {
+			p.groups[at].limit = &limits[i]
+		}
+	}
+	return p
+}
+
+func (p *put) group(ref virtual.QueueRef) int {
+	at := slices.IndexFunc(p.groups, func(g putGroup) bool { return g.ref == ref })
+	if at < 0 {
+		at = len(p.groups)
+		p.groups = append(p.groups, putGroup{ref: ref})
+	}
+	return at
+}
+
+// head appends the producer and the guard.
+func (p *put) head(a []any) []any {
+	a = append(a, p.r.Producer, strconv.FormatUint(p.r.Sequence, 10), len(p.r.Guard))
+	for _, g := range p.r.Guard {
+		a = append(a, g.Key, strconv.FormatUint(g.Rev, 10))
+	}
+	return a
+}
+
+// body appends the groups with their messages.
+func (p *put) body(a []any) []any {
+	size := 0
+	for _, m := range p.r.Messages {
+		size += len(m.ID) + len(m.Payload.Bytes())
+	}
+	values := make([]byte, 0, size)
+	for i := range p.groups {
+		g := &p.groups[i]
+		a = append(a, id(g.ref), len(g.items), g.whole, g.ttls)
+		a = limitArgs(a, g.limit)
+		for _, item := range g.items {
+			m := p.r.Messages[item]
+			begin := len(values)
+			values = append(append(values, m.ID[:]...), m.Payload.Bytes()...)
+			a = append(a, tail(m), values[begin:len(values):len(values)])
+			if g.whole {
+				a = append(a, int(m.Priority), micros(max(0, m.Delay)))
+			}
+		}
+	}
+	return a
+}
+
+// limitArgs appends a limit: length, bytes, whether it refuses, the lease of what it evicts. -1 is none.
+func limitArgs(a []any, l *virtual.Limit) []any {
+	if l == nil {
+		return append(a, -1, -1, false, -1)
+	}
+	lease := int64(-1)
+	if l.Holder != "" {
+		lease = micros(l.Lease)
+	}
+	return append(a, max(-1, l.MaxLen), max(-1, l.MaxBytes), l.Reject, lease)
+}
+
+// outcome reads the answer { error, … } or { "", failed, evicted, clock }. Settlements stand behind the messages.
+func (p *put) outcome(answer []any, evicted []virtual.Taken, settlements []int) ([]virtual.Taken, error) {
+	switch text(answer[0]) {
+	case "behind":
+		return evicted, virtual.ErrSequence
+	case "guard":
+		return evicted, &virtual.GuardError{Differ: revisions(answer[1])}
+	}
+	if len(answer) < 4 {
+		return evicted, nil
+	}
+	var order []int // of the items as the script counts them
+	for _, g := range p.groups {
+		order = append(order, g.items...)
+	}
+	for _, i := range settlements {
+		order = append(order, len(p.r.Messages)+i)
+	}
+	failed := itemErrors(list(answer[1]), order)
+	d := decoder{now: number(answer[3])}
+	for _, b := range list(answer[2]) {
+		var err error
+		if evicted, err = d.bundle(b, evicted); err != nil {
+			return evicted, err
+		}
+	}
+	return evicted, failed.Or()
+}
+
+// itemErrors reads item, reason, ….
+func itemErrors(flat []any, order []int) *virtual.BatchError {
+	var failed *virtual.BatchError
+	for i := 0; i+1 < len(flat); i += 2 {
+		err := virtual.ErrStale
+		switch text(flat[i+1]) {
+		case "gone":
+			err = virtual.ErrNoQueue
+		case "full":
+			err = virtual.ErrFull
+		}
+		failed = failed.Add(order[number(flat[i])], err)
+	}
+	return sorted(failed)
+}
+
+func sorted(b *virtual.BatchError) *virtual.BatchError {
+	if b != nil {
+		slices.SortFunc(b.Items, func(x, y virtual.ItemError) int { return cmp.Compare(x.Index, y.Index) })
+	}
+	return b
+}
+
+// revisions reads record, revision, ….
+func revisions(v any) []virtual.Revision {
+	var rs []virtual.Revision
+	flat := list(v)
+	for i := 0; i+1 < len(flat); i += 2 {
+		rev, _ := strconv.ParseUint(text(flat[i+1]), 10, 64)
+		rs = append(rs, virtual.Revision{Key: text(flat[i]), Rev: rev})
+	}
+	return rs
+}

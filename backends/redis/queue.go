@@ -1,0 +1,65 @@
+package redis
+
+import (
+	"context"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// Purge removes what is ready. Where something is leased or delayed meanwhile, it takes time in proportion to what is ready.
+func (s *Store) Purge(ctx context.Context, q virtual.QueueRef) (int, error) {
+	return s.run(ctx, queueScript, "purge", id(q)).Int()
+}
+
+// Size counts what is ready.
+func (s *Store) Size(ctx context.Context, q virtual.QueueRef) (int, error) {
+	return s.run(ctx, queueScript, "size", id(q)).Int()
+}
+
+// Peek looks at the head.
+func (s *Store) Peek(ctx context.Context, q virtual.QueueRef, most int, buf []virtual.Taken) ([]virtual.Taken, error) {
+	answer, err := s.run(ctx, queueScript, "peek", id(q), max(0, most)).Slice()
+	if err != nil || len(answer) == 0 {
+		return buf, err
+	}
+	d := decoder{ref: q, now: number(answer[1])}
+	before := len(buf)
+	if buf, err = d.bundle(answer[0], buf); err != nil {
+		return buf, err
+	}
+	for i := range buf[before:] {
+		buf[before+i].Attempt-- // it has not been handed out
+	}
+	return buf, nil
+}
+
+// Create makes a queue.
+func (s *Store) Create(ctx context.Context, q virtual.QueueRef) error {
+	made, err := s.run(ctx, queueScript, "create", id(q)).Int()
+	if err == nil && made == 0 {
+		return virtual.ErrNoQueue
+	}
+	return err
+}
+
+// Delete removes a queue with everything in it.
+func (s *Store) Delete(ctx context.Context, q virtual.QueueRef) (int, error) {
+	return s.run(ctx, queueScript, "delete", id(q)).Int()
+}
+
+// List returns all queues, in no order.
+func (s *Store) List(ctx context.Context) ([]virtual.QueueRef, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	ids, err := s.client.SMembers(ctx, s.base+"queues").Result()
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]virtual.QueueRef, len(ids))
+	for i, id := range ids {
+		refs[i] = refOf(id)
+	}
+	return refs, nil
+}

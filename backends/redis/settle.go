@@ -1,0 +1,119 @@
+package redis
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// Settle ends or changes leases.
+func (s *Store) Settle(ctx context.Context, all []virtual.Settlement) error {
+	answers, foreign := group(all)
+	var failed *virtual.BatchError
+	for _, i := range foreign {
+		failed = failed.Add(i, virtual.ErrStale)
+	}
+	a := answers.args(append(make([]any, 0, 1+2*len(all)+5*len(answers.groups)), len(answers.groups)))
+	what := ackScript
+	if slices.ContainsFunc(answers.groups, func(g settleGroup) bool { return g.kind != virtual.Ack }) {
+		what = settleScript
+	}
+	stale, err := s.run(ctx, what, a...).Slice()
+	if err != nil {
+		return err
+	}
+	order := answers.order()
+	for _, i := range stale {
+		failed = failed.Add(order[number(i)], virtual.ErrStale)
+	}
+	return sorted(failed).Or()
+}
+
+// settlements are answers in the order in which the scripts read them: by queue, holder, kind and time.
+type settlements struct{ groups []settleGroup }
+
+type settleGroup struct {
+	settleKey
+	items           []int
+	members, tokens []any
+}
+
+type settleKey struct {
+	ref    virtual.QueueRef
+	holder string
+	kind   virtual.Kind
+	wait   time.Duration
+}
+
+// group groups settlements, but for those with receipts of other stores. Who answers one taking twice in a request is told
+// so, whichever answer counts.
+func group(all []virtual.Settlement) (g settlements, foreign []int) {
+	at := map[settleKey]int{}
+	last := -1
+	for i := range all {
+		st := &all[i]
+		r, ok := st.Receipt.(receipt)
+		if !ok {
+			foreign = append(foreign, i)
+			continue
+		}
+		k := settleKey{st.Queue, r.holder, st.Kind, st.For}
+		if k.kind == virtual.Ack {
+			k.wait = 0
+		}
+		if last < 0 || g.groups[last].settleKey != k {
+			var found bool
+			if last, found = at[k]; !found {
+				last = len(g.groups)
+				at[k] = last
+				g.groups = append(g.groups, settleGroup{settleKey: k})
+			}
+		}
+		x := &g.groups[last]
+		x.items, x.members, x.tokens = append(x.items, i), append(x.members, r.member), append(x.tokens, r.token)
+	}
+	return g, foreign
+}
+
+// args appends the groups.
+func (g *settlements) args(a []any) []any {
+	for i := range g.groups {
+		x := &g.groups[i]
+		kind := [...]string{virtual.Ack: "a", virtual.Requeue: "q", virtual.Return: "r", virtual.Extend: "e"}[x.kind]
+		a = append(a, id(x.ref), x.holder, kind, micros(max(0, x.wait)), len(x.items))
+		a = append(append(a, x.members...), x.tokens...)
+	}
+	return a
+}
+
+// order returns the settlements' numbers in the order of args.
+func (g *settlements) order() []int {
+	var order []int
+	for i := range g.groups {
+		order = append(order, g.groups[i].items...)
+	}
+	return order
+}
+
+// Renew extends a holder's leases.
+func (s *Store) Renew(ctx context.Context, name string, queues []virtual.QueueRef, d time.Duration) ([]virtual.QueueRef, error) {
+	a := []any{holder(name), micros(d)}
+	for _, q := range queues {
+		a = append(a, id(q))
+	}
+	answer, err := s.run(ctx, renewScript, a...).Slice()
+	if err != nil {
+		return nil, err
+	}
+	var lost []virtual.QueueRef
+	for _, i := range answer {
+		lost = append(lost, queues[number(i)])
+	}
+	return lost, nil
+}
+
+// holder is a holder's name as it stands in the names of keys, where it comes before a colon.
+func holder(name string) string { return url.QueryEscape(name) }
