@@ -205,7 +205,12 @@ func (r *soakRun) empty(ctx context.Context) (left int, err error) {
 	if err := r.fleet.end(finishing, "consumer"); err != nil {
 		return 0, err
 	}
-	return r.place.waiting(ctx)
+	for {
+		left, err = r.place.waiting(ctx)
+		if err == nil || !pause(finishing, soakLook) {
+			return left, err
+		}
+	}
 }
 
 func (r *soakRun) update() error {
