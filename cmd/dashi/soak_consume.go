@@ -103,6 +103,9 @@ func (q *soakQueue) consume(ctx context.Context, conn *dashi.Connection) error {
 	}
 }
 
+// idle: what it has not answered goes back to the queues without it.
+func (k *soakConsumer) idle() bool { return k.stopped() }
+
 func (k *soakConsumer) stopped() bool {
 	select {
 	case <-k.stopping:

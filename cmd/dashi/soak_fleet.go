@@ -30,7 +30,7 @@ type soakFleet struct {
 	last    int        // number of the newest process
 	running []*soakProcess
 	wanted  map[string]int
-	ended   []string // processes that ended by themselves, and how
+	ended   []string // processes that ended by themselves, or not when they were asked to, and how
 	killed  time.Time
 }
 
@@ -148,8 +148,9 @@ func (f *soakFleet) kill(r *rand.Rand) error {
 	return nil
 }
 
-// end asks all processes of a role to finish, and waits for them. One that does not when ctx ends is killed, and an error.
-func (f *soakFleet) end(ctx context.Context, role string) error {
+// end asks all processes of a role to finish, and waits for them. One that does not when ctx ends is killed, and counts as one
+// that ended by itself.
+func (f *soakFleet) end(ctx context.Context, role string) {
 	f.mu.Lock()
 	f.wanted[role] = 0
 	var all []*soakProcess
@@ -161,28 +162,32 @@ func (f *soakFleet) end(ctx context.Context, role string) error {
 		}
 	}
 	f.mu.Unlock()
-	var err error
 	for _, p := range all {
+		how := ""
 		select {
 		case <-p.done:
+			if !p.cmd.ProcessState.Success() {
+				how = p.cmd.ProcessState.String()
+			}
 		case <-ctx.Done():
 			_ = p.cmd.Process.Kill()
 			<-p.done
-			err = fmt.Errorf("%s did not finish in time%s", p.name, f.lastWords(p.name))
+			how = "did not finish in time"
 		}
-		if !p.cmd.ProcessState.Success() && err == nil {
-			err = fmt.Errorf("%s: %v%s", p.name, p.cmd.ProcessState, f.lastWords(p.name))
+		if how != "" {
+			f.mu.Lock()
+			f.ended = append(f.ended, fmt.Sprintf("%s: %s%s", p.name, how, f.lastWords(p.name)))
+			f.mu.Unlock()
 		}
 	}
-	return err
 }
 
 // stop kills what is left.
 func (f *soakFleet) stop() {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = f.end(over, "producer")
-	_ = f.end(over, "consumer")
+	f.end(over, "producer")
+	f.end(over, "consumer")
 }
 
 // broken tells what ended by itself.

@@ -38,7 +38,7 @@ const (
 )
 
 const (
-	soakDialLimit  = 15 * time.Second // of one attempt to get a session
+	soakDialLimit  = 10 * time.Second // of one attempt to get a session
 	soakFlushLimit = 30 * time.Second // of one wait for the place
 	soakEndLimit   = 2 * time.Minute  // from the end of standard input to that of the process, whatever the place does
 	soakMaxBackoff = time.Second
@@ -47,6 +47,8 @@ const (
 // worker is a producer or consumer: it works in one session after the other until it says that it has finished.
 type worker interface {
 	session(ctx context.Context, conn *dashi.Connection, session int) (finished bool, err error)
+	// idle says that the end was asked for, and no session is needed any more.
+	idle() bool
 }
 
 // Run works until standard input ends.
@@ -95,6 +97,9 @@ func (c *soakProcessCmd) work(ctx context.Context, w worker, plan soak.Plan, boo
 			if err := book.Lost(session); err != nil {
 				return err
 			}
+		}
+		if w.idle() {
+			return nil
 		}
 		if backoff = min(max(2*backoff, 20*time.Millisecond), soakMaxBackoff); opened {
 			backoff = 0

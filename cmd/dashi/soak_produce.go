@@ -30,6 +30,16 @@ func newSoakProducer(c *soakProcessCmd, p soak.Plan, b *soak.Book, stopping <-ch
 	return &soakProducer{cmd: c, plan: p, book: b, stopping: stopping, due: time.Now()}
 }
 
+// idle: all that it has published is confirmed.
+func (p *soakProducer) idle() bool {
+	select {
+	case <-p.stopping:
+		return len(p.open) == 0
+	default:
+		return false
+	}
+}
+
 // unanswered is a message that waits for its confirm.
 type unanswered struct {
 	seq uint64

@@ -24,7 +24,7 @@ type soakReport struct {
 	soak.Counts
 	soak.Verdict
 	Left   int      `json:"left"`            // in the queues, with nobody connected
-	Ended  []string `json:"ended,omitempty"` // processes that ended and were not asked to
+	Ended  []string `json:"ended,omitempty"` // processes that ended and were not asked to, or were asked to and did not
 	Passed bool     `json:"passed"`
 }
 
@@ -48,7 +48,7 @@ func (r *soakReport) wrong() error {
 		{r.WrongQueue, "came from the wrong queue"},
 		{r.Damaged, "damaged"},
 		{r.Left, "left in the queues"},
-		{len(r.Ended), "of the processes ended and were not asked to"},
+		{len(r.Ended), "of the processes did not end as they should"},
 	} {
 		if x.n != 0 {
 			wrong = append(wrong, fmt.Errorf("%s %s", grouped(int64(x.n)), x.what))

@@ -165,9 +165,7 @@ func (r *soakRun) drain(ctx context.Context) error {
 	r.say("producers finish")
 	finishing, end := context.WithTimeout(ctx, r.cmd.Patience)
 	defer end()
-	if err := r.fleet.end(finishing, "producer"); err != nil {
-		return err
-	}
+	r.fleet.end(finishing, "producer")
 	r.say("consumers drain")
 	moved, before := time.Now(), r.ledger.Counts
 	for {
@@ -202,10 +200,13 @@ func (r *soakRun) empty(ctx context.Context) (left int, err error) {
 	r.say("count")
 	finishing, end := context.WithTimeout(ctx, r.cmd.Patience)
 	defer end()
-	if err := r.fleet.end(finishing, "consumer"); err != nil {
-		return 0, err
+	r.fleet.end(finishing, "consumer")
+	for {
+		left, err = r.place.waiting(ctx)
+		if err == nil || !pause(finishing, soakLook) {
+			return left, err
+		}
 	}
-	return r.place.waiting(ctx)
 }
 
 func (r *soakRun) update() error {
