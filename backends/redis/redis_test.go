@@ -73,7 +73,7 @@ func TestErrorsShowNoPassword(t *testing.T) {
 	_ = l.Close()
 	for _, u := range []string{
 		"redis://user:secret@" + nobody, "redis://user:secret@" + nobody + "/x", "redis://user:secret@" + nobody + "?colour=red",
-		"redis://user:secret@" + nobody + "?max_retries=3", "redis://user:secret@[::1", "redis://user:secret%zz@h", "unix://user:secret@",
+		"redis://user:secret@" + nobody + "?max_retries=3", "redis://user:secret@" + nobody + "?slots=queue", "redis://user:secret@[::1", "redis://user:secret%zz@h", "unix://user:secret@",
 		"redis://user:secret@" + nobody + "?prefix={", "rediss://user:secret@" + nobody, "redis://user:secret@" + nobody + "?db=secret",
 	} {
 		s, err := virtual.Open(ctx, u)
