@@ -26,7 +26,7 @@ func init() {
 }
 
 // Open opens the store of a URL: redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, or unix:///PATH?db=DATABASE. Options
-// in the query are prefix and vhost, as in Options, and those of go-redis. Close closes the connections. Errors show no
+// in the query are prefix and vhost, as in Options, slots=vhost, which is how it is, and those of go-redis. Close closes the connections. Errors show no
 // password.
 func Open(ctx context.Context, rawURL string) (*Store, error) {
 	client, o, err := parse(rawURL)
@@ -52,8 +52,12 @@ func parse(rawURL string) (*goredis.Options, Options, error) {
 	}
 	q := u.Query()
 	o.Prefix, o.Vhost = q.Get("prefix"), q.Get("vhost")
-	q.Del("prefix")
-	q.Del("vhost")
+	if slots := q.Get("slots"); slots != "" && slots != "vhost" {
+		return nil, o, fmt.Errorf("open redis store: the option slots is %q, and there is vhost only: all keys of a vhost in one slot", slots)
+	}
+	for _, k := range []string{"prefix", "vhost", "slots"} {
+		q.Del(k)
+	}
 	for _, k := range []string{"max_retries", "protocol"} {
 		if q.Has(k) {
 			return nil, o, fmt.Errorf("open redis store: the option %s is the store's own", k)

@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -72,7 +73,7 @@ func TestErrorsShowNoPassword(t *testing.T) {
 	_ = l.Close()
 	for _, u := range []string{
 		"redis://user:secret@" + nobody, "redis://user:secret@" + nobody + "/x", "redis://user:secret@" + nobody + "?colour=red",
-		"redis://user:secret@" + nobody + "?max_retries=3", "redis://user:secret@[::1", "redis://user:secret%zz@h", "unix://user:secret@",
+		"redis://user:secret@" + nobody + "?max_retries=3", "redis://user:secret@" + nobody + "?slots=queue", "redis://user:secret@[::1", "redis://user:secret%zz@h", "unix://user:secret@",
 		"redis://user:secret@" + nobody + "?prefix={", "rediss://user:secret@" + nobody, "redis://user:secret@" + nobody + "?db=secret",
 	} {
 		s, err := virtual.Open(ctx, u)
@@ -103,7 +104,7 @@ func TestVhostsAndPrefixesAreApart(t *testing.T) {
 	}
 }
 
-func TestAProgramsOwnClientStaysOpenAndMustNotRetry(t *testing.T) {
+func TestAProgramsOwnClientStaysOpen(t *testing.T) {
 	server := serverURL(t)
 	u := newPlace(t, server)
 	prefix := u[strings.Index(u, "prefix=")+len("prefix="):]
@@ -116,12 +117,6 @@ func TestAProgramsOwnClientStaysOpenAndMustNotRetry(t *testing.T) {
 		t.Errorf("Ping of a closed store: %v", err)
 	}
 	must(t, c.Ping(t.Context()).Err(), "the client, after the store was closed")
-	o, _ := goredis.ParseURL(server)
-	retrying := goredis.NewClient(o)
-	defer retrying.Close()
-	if _, err := redis.New(t.Context(), retrying, redis.Options{Prefix: prefix}); err == nil || !strings.Contains(err.Error(), "MaxRetries") {
-		t.Errorf("New with a client that retries: %v", err)
-	}
 }
 
 // TestOutOfMemoryConsumersDrain lets a server refuse all that needs memory.
@@ -240,6 +235,64 @@ func (l *loses) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 			return errReplyLost
 		}
 		return err
+	}
+}
+
+// cuts is a dialer whose connections break, when told to, after a request was sent and before its reply is read.
+type cuts struct{ next atomic.Bool }
+
+type cutConn struct {
+	net.Conn
+	cuts *cuts
+}
+
+func (c *cuts) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	return &cutConn{conn, c}, err
+}
+
+func (c *cutConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.cuts.next.CompareAndSwap(true, false) {
+		_ = c.Close()
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// TestAClientThatRetriesSendsAScriptOnce gives clients of both kinds a connection that breaks.
+func TestAClientThatRetriesSendsAScriptOnce(t *testing.T) {
+	server := serverURL(t)
+	o, err := goredis.ParseURL(server)
+	must(t, err, "the server's URL")
+	one, many := new(cuts), new(cuts)
+	o.Dialer, o.MaxRetries = one.dial, 3
+	slots := func(context.Context) ([]goredis.ClusterSlot, error) {
+		return []goredis.ClusterSlot{{Start: 0, End: 16383, Nodes: []goredis.ClusterNode{{Addr: o.Addr}}}}, nil
+	}
+	clients := map[string]struct {
+		goredis.UniversalClient
+		*cuts
+	}{
+		"client":  {goredis.NewClient(o), one},
+		"cluster": {goredis.NewClusterClient(&goredis.ClusterOptions{ClusterSlots: slots, Dialer: many.dial, MaxRetries: 3, Password: o.Password}), many},
+	}
+	for name, c := range clients {
+		t.Run(name, func(t *testing.T) {
+			defer c.Close()
+			u := newPlace(t, server)
+			s, err := redis.New(t.Context(), c, redis.Options{Prefix: u[strings.Index(u, "prefix=")+len("prefix="):]})
+			must(t, err, "New")
+			defer s.Close()
+			must(t, put(t.Context(), s, "m1"), "Put")
+			c.next.Store(true)
+			if err := put(t.Context(), s, "m2"); err == nil {
+				t.Error("a Put whose reply was lost returned nil: it was sent again, or nothing was lost")
+			}
+			if n, err := s.Size(t.Context(), orders); n != 2 || err != nil {
+				t.Errorf("after two Puts there are %d messages, %v; want 2", n, err)
+			}
+		})
 	}
 }
 

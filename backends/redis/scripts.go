@@ -1,17 +1,20 @@
 package redis
 
 import (
+	"crypto/sha1"
 	"embed"
+	"encoding/hex"
 	"strings"
-
-	goredis "github.com/redis/go-redis/v9"
 )
 
 //go:embed lua
 var lua embed.FS
 
-// script joins files to one script. What is said once is in common; the last one is the call itself.
-func script(names ...string) *goredis.Script {
+// script is a script of the server.
+type script struct{ text, sha string }
+
+// join makes one script of files. What all have is in common; the last one is the call itself.
+func join(names ...string) *script {
 	var b strings.Builder
 	for _, n := range append([]string{"common"}, names...) {
 		text, err := lua.ReadFile("lua/" + n + ".lua")
@@ -20,21 +23,22 @@ func script(names ...string) *goredis.Script {
 		}
 		b.Write(text)
 	}
-	return goredis.NewScript(b.String())
+	sum := sha1.Sum([]byte(b.String())) // the name that Redis gives it
+	return &script{b.String(), hex.EncodeToString(sum[:])}
 }
 
 // Every call of the store is one of these.
 var (
-	putScript     = script("queue", "waiter", "sweep", "registry", "put", "do_put")
-	applyScript   = script("queue", "waiter", "sweep", "registry", "put", "settle", "do_apply")
-	getScript     = script("queue", "waiter", "sweep", "do_get")
-	settleScript  = script("queue", "waiter", "sweep", "settle", "do_settle")
-	ackScript     = script("do_ack")
-	renewScript   = script("queue", "waiter", "sweep", "do_renew")
-	queueScript   = script("queue", "waiter", "sweep", "do_queue")
-	expireScript  = script("queue", "waiter", "sweep", "do_expire")
-	watchScript   = script("queue", "waiter", "sweep", "do_watch")
-	updateScript  = script("registry", "do_update")
-	changesScript = script("registry", "do_changes")
-	sessionScript = script("registry", "do_session")
+	putScript     = join("queue", "waiter", "sweep", "registry", "put", "do_put")
+	applyScript   = join("queue", "waiter", "sweep", "registry", "put", "settle", "do_apply")
+	getScript     = join("queue", "waiter", "sweep", "do_get")
+	settleScript  = join("queue", "waiter", "sweep", "settle", "do_settle")
+	ackScript     = join("do_ack")
+	renewScript   = join("queue", "waiter", "sweep", "do_renew")
+	queueScript   = join("queue", "waiter", "sweep", "do_queue")
+	expireScript  = join("queue", "waiter", "sweep", "do_expire")
+	watchScript   = join("queue", "waiter", "sweep", "do_watch")
+	updateScript  = join("registry", "do_update")
+	changesScript = join("registry", "do_changes")
+	sessionScript = join("registry", "do_session")
 )

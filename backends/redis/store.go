@@ -38,9 +38,8 @@ type Options struct {
 type Store struct {
 	client  goredis.UniversalClient
 	owned   bool
-	base    string   // what the names of all keys begin with
-	keys    []string // of every script: base
-	handle  string   // names this handle among all
+	base    string // what the names of all keys begin with
+	handle  string // names this handle among all
 	durable bool
 
 	ctx    context.Context // ends with Close
@@ -66,8 +65,8 @@ var (
 	_ virtual.Health    = (*Store)(nil)
 )
 
-// New returns a handle on a vhost in the server of a client that is the program's own: Close leaves the client open. The client
-// must not retry by itself (MaxRetries -1): the engine does, knowing what is ambiguous. New asks the server for its layout and whether it is durable.
+// New returns a handle on a vhost in the server of a client that is the program's own: Close leaves the client open. The client may
+// retry what it likes: the store's scripts it sends once. New asks the server for its layout and whether it is durable.
 func New(ctx context.Context, client goredis.UniversalClient, o Options) (*Store, error) {
 	s, err := build(client, o)
 	if err != nil {
@@ -89,26 +88,12 @@ func build(client goredis.UniversalClient, o Options) (*Store, error) {
 	if strings.ContainsAny(o.Prefix+o.Vhost, "{}") {
 		return nil, errors.New("open redis store: neither prefix nor vhost may have braces")
 	}
-	if retries(client) {
-		return nil, errors.New("open redis store: the client retries by itself, which the store must not: set MaxRetries to -1")
-	}
 	base := o.Prefix + ":{" + o.Vhost + "}:"
 	handle := make([]byte, 8)
 	_, _ = rand.Read(handle) // never fails
-	s := &Store{client: client, base: base, keys: []string{base}, handle: hex.EncodeToString(handle)}
+	s := &Store{client: client, base: base, handle: hex.EncodeToString(handle)}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	return s, nil
-}
-
-// retries tells whether a client sends a command again whose reply was lost.
-func retries(client goredis.UniversalClient) bool {
-	switch c := client.(type) {
-	case *goredis.Client:
-		return c.Options().MaxRetries > 0
-	case *goredis.ClusterClient:
-		return c.Options().MaxRetries > 0
-	}
-	return false // another's: its word is taken
 }
 
 // greet checks the layout, or writes it into a place that has none, and asks whether the server keeps what it has.
@@ -188,16 +173,27 @@ func (s *Store) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// once is a command that the client does not send again when its reply is lost, whatever it does with others: the engine
+// does, knowing what is ambiguous.
+type once struct{ *goredis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
 // run runs a script, which is the whole of a call. The server has it from its first use on; one that has lost it, by a flush
 // or a restart, is told again, since it has done nothing then.
-func (s *Store) run(ctx context.Context, script *goredis.Script, args ...any) *goredis.Cmd {
+func (s *Store) run(ctx context.Context, script *script, args ...any) *goredis.Cmd {
 	if err := s.enter(ctx); err != nil {
 		c := goredis.NewCmd(ctx)
 		c.SetErr(err)
 		return c
 	}
 	defer s.leave()
-	return script.Run(ctx, s.client, s.keys, args...)
+	c := goredis.NewCmd(ctx, append([]any{"evalsha", script.sha, 1, s.base}, args...)...)
+	if err := s.client.Process(ctx, once{c}); goredis.HasErrorPrefix(err, "NOSCRIPT") {
+		c = goredis.NewCmd(ctx, append([]any{"eval", script.text, 1, s.base}, args...)...)
+		_ = s.client.Process(ctx, once{c}) // c has the error
+	}
+	return c
 }
 
 // id is what the queue is called in the names of keys.
