@@ -13,12 +13,12 @@ import (
 	"github.com/dashi-mq/dashi/internal/soak"
 )
 
-// soakOn runs a soak of some seconds on the real server, and returns its report.
-func soakOn(t *testing.T, code int, args ...string) (r soakReport) {
+// soakOn runs a soak of some seconds on the real server that a variable names, and returns its report.
+func soakOn(t *testing.T, variable string, code int, args ...string) (r soakReport) {
 	t.Helper()
-	url := os.Getenv("DASHI_AMQP_URL")
+	url := os.Getenv(variable)
 	if url == "" {
-		t.Skip("needs DASHI_AMQP_URL: a soak's processes share a server")
+		t.Skipf("needs %s: a soak's processes share a server", variable)
 	}
 	dir := t.TempDir()
 	out := runDashi(t.Context(), nil, append([]string{"soak", "--url", url, "--json", "--dir", dir}, args...)...)
@@ -68,15 +68,26 @@ func nothingLeft(t *testing.T, url string, p soak.Plan) {
 }
 
 func TestSoakLosesNothing(t *testing.T) {
-	r := soakOn(t, exitOK, "--duration", "4s", "--kill-every", "300ms", "--rate", "400")
-	if !r.Passed || r.Wrong() != 0 || r.Left != 0 || r.Damaged != 0 || len(r.Ended) != 0 {
-		t.Errorf("not passed: %+v", r)
+	for _, c := range []struct{ server, variable, crash string }{
+		{"rabbitmq", "DASHI_AMQP_URL", ""},
+		{"redis", "DASHI_REDIS_URL", os.Getenv("DASHI_REDIS_CRASH")}, // set where nobody else uses the server meanwhile
+	} {
+		t.Run(c.server, func(t *testing.T) {
+			args := []string{"--duration", "4s", "--kill-every", "300ms", "--rate", "400"}
+			if c.crash != "" {
+				args = []string{"--duration", "20s", "--kill-every", "1s", "--rate", "400", "--server-restart", c.crash, "--restart-every", "6s"}
+			}
+			r := soakOn(t, c.variable, exitOK, args...)
+			if !r.Passed || r.Wrong() != 0 || r.Left != 0 || r.Damaged != 0 || len(r.Ended) != 0 {
+				t.Errorf("not passed: %+v", r)
+			}
+			if r.KilledProducers == 0 || r.KilledConsumers == 0 || r.Confirmed < 100 || r.Dead == 0 || r.Copies <= r.Confirmed || r.CameAgain[soak.RuleRequeued] == 0 {
+				t.Errorf("little was tried: %+v", r)
+			}
+			fmt.Printf("soak: %s: %d producers and %d consumers killed, %d restarts of the server, %d messages confirmed, %d copies, lost %d\n", c.server,
+				r.KilledProducers, r.KilledConsumers, r.Restarts, r.Confirmed, r.Copies, r.Lost)
+		})
 	}
-	if r.KilledProducers == 0 || r.KilledConsumers == 0 || r.Confirmed < 100 || r.Dead == 0 || r.Copies <= r.Confirmed || r.CameAgain[soak.RuleRequeued] == 0 {
-		t.Errorf("little was tried: %+v", r)
-	}
-	fmt.Printf("soak: %d producers and %d consumers killed, %d messages confirmed, %d copies, lost %d\n", r.KilledProducers, r.KilledConsumers,
-		r.Confirmed, r.Copies, r.Lost)
 }
 
 // What a soak is for is found when a process of its own does it.
@@ -94,7 +105,7 @@ func TestSoakCatchesWrongProcesses(t *testing.T) {
 	} {
 		t.Run(c.wrong, func(t *testing.T) {
 			t.Parallel()
-			r := soakOn(t, exitFailed, "--duration", "3s", "--kill-every", "200ms", "--patience", "3s", "--rate", "150", "--wrong", c.wrong)
+			r := soakOn(t, "DASHI_AMQP_URL", exitFailed, "--duration", "3s", "--kill-every", "200ms", "--patience", "3s", "--rate", "150", "--wrong", c.wrong)
 			if c.found(r) == 0 || r.Passed {
 				t.Errorf("not found: %+v", r)
 			}
