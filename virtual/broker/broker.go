@@ -41,6 +41,8 @@ type Broker struct {
 	o   Options
 	log *slog.Logger
 
+	volatile sync.Once // somebody was told that durable queues are not, here
+
 	// ctx ends when the broker may not call the store any more: at the end of Close, or at once in a crash.
 	ctx    context.Context
 	cancel context.CancelFunc

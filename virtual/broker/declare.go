@@ -285,6 +285,11 @@ func (p *port) queueDeclare(ctx context.Context, m *channel.QueueDeclare) (chann
 	if err != nil {
 		return channel.Reply{}, err
 	}
+	if m.Durable && !b.traits.Durable {
+		b.volatile.Do(func() {
+			b.log.Warn("a durable queue is declared on a store that does not survive its own restart", "queue", name, "store", b.traits.Name)
+		})
+	}
 	b.top.mu.RLock()
 	q, bad404 := b.top.queue(op, name, p.conn.id, b.o.Vhost)
 	consumers := 0
