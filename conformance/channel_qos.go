@@ -300,6 +300,7 @@ func rc01(e *Env) {
 	e.must(sub.Recover(e.ctx, true), "recover")
 	again := s.gets("2", "3", "4")
 	e.redelivered(true, again...)
+	sub.flush() // each queue gets back its own when it does
 	d := pub.get(qg)
 	e.redelivered(true, d)
 	e.ack(d)
