@@ -320,4 +320,12 @@ func boundedParked(e *storeEnv) {
 	if e.is(virtual.ItemErr(err, 1), virtual.ErrFull, "the second of a size that one waits for"); virtual.ItemErr(err, 0) != nil {
 		e.Fatalf("what a waiter takes is refused by a limit in bytes: %v", err)
 	}
+	if x, atomic := virtual.As[virtual.Atomic](e.a); atomic {
+		other := e.ref("others")
+		w.parked(other)
+		l.Queue = other
+		r := virtual.ApplyRequest{PutRequest: virtual.PutRequest{Messages: e.messages(other, big, big, "m12")}, Limits: []virtual.Limit{l}}
+		_, err = x.Apply(e.ctx, r, nil)
+		e.only(err, "Apply of two of a size that one waits for", 1)
+	}
 }

@@ -63,8 +63,7 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 // refusals finds all that stands in the way of an Apply, without changing anything.
 func (p *Place) refusals(r *virtual.ApplyRequest, now int64, w *wakes) *virtual.BatchError {
 	var failed *virtual.BatchError
-	type load struct{ n, bytes int }
-	coming := map[virtual.QueueRef]load{} // messages of this request ahead of the one looked at
+	coming := map[virtual.QueueRef]*load{} // messages of this request ahead of the one looked at
 	for i, m := range r.Messages {
 		q, err := p.find(m.Queue)
 		if err != nil {
@@ -73,14 +72,12 @@ func (p *Place) refusals(r *virtual.ApplyRequest, now int64, w *wakes) *virtual.
 		}
 		q.sweep(now, w)
 		if l := q.limit; l != nil && l.Reject && m.Delay <= 0 {
-			c := coming[m.Queue]
-			owed := q.owed(now)
-			if l.MaxLen >= 0 && q.nready+c.n+1 > l.MaxLen+owed ||
-				l.MaxBytes >= 0 && owed == 0 && q.bytes+c.bytes+m.Payload.Size() > l.MaxBytes {
-				failed = failed.Add(i, virtual.ErrFull)
-				continue
+			if coming[m.Queue] == nil {
+				coming[m.Queue] = &load{}
 			}
-			coming[m.Queue] = load{c.n + 1, c.bytes + m.Payload.Size()}
+			if q.full(l, m, coming[m.Queue], now) {
+				failed = failed.Add(i, virtual.ErrFull)
+			}
 		}
 	}
 	seen := map[virtual.Receipt]bool{}

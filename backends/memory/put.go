@@ -50,7 +50,7 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 			q.sweep(now, &w)
 		}
 		if l := q.limit; l != nil {
-			if l.Reject && m.Delay <= 0 && q.full(l, m, now) {
+			if l.Reject && m.Delay <= 0 && q.full(l, m, &load{}, now) {
 				failed = failed.Add(i, virtual.ErrFull)
 				continue
 			}
@@ -141,20 +141,29 @@ func (p *Place) unlimit() {
 	p.limited = p.limited[:0]
 }
 
-// full reports whether a queue that rejects has no room for m.
-func (q *queue) full(l *virtual.Limit, m *virtual.Message, now int64) bool {
-	owed := q.owed(now)
+// load is what a request has for a queue ahead of a message: how many, and how many bytes behind what is on its way.
+type load struct{ n, bytes int }
+
+// full reports whether a queue that rejects has no room for m, behind others of its request that are not there yet; else m is one
+// of those.
+func (q *queue) full(l *virtual.Limit, m *virtual.Message, ahead *load, now int64) bool {
+	owed, size := q.owed(now), m.Payload.Size()
+	onItsWay := q.nready+ahead.n < owed
 	switch {
-	case q.nready < owed: // it is on its way itself
-		return false
-	case l.MaxLen >= 0 && q.nready+1 > l.MaxLen+owed:
+	case onItsWay:
+		size = 0
+	case l.MaxLen >= 0 && q.nready+ahead.n+1 > l.MaxLen+owed:
 		return true
-	case l.MaxBytes < 0 || q.bytes+m.Payload.Size() <= l.MaxBytes:
-		return false
+	case l.MaxBytes >= 0 && q.bytes+ahead.bytes+size > l.MaxBytes:
+		q.setAside(owed)
+		defer q.takeBack()
+		if q.bytes+ahead.bytes+size > l.MaxBytes {
+			return true
+		}
 	}
-	q.setAside(owed)
-	defer q.takeBack()
-	return q.bytes+m.Payload.Size() > l.MaxBytes
+	ahead.n++
+	ahead.bytes += size
+	return false
 }
 
 // trim takes messages from the head, behind what is on its way, until the queue keeps its limit.

@@ -24,17 +24,13 @@ drain()
 
 -- refused reads the messages of a group and notes those that a limit refuses.
 local function refused(g, q)
-  local n, bytes, coming, l = count(q), q.bytes or 0, owed(q), g.limit
+  local ahead = { n = 0, bytes = 0 }
   for i = 1, g.n do
     local at = g.read + (i - 1) * (g.whole and 4 or 2)
     local size, delay = tonumber(string.match(ARGV[at + 1], '^%d+')), g.whole and tonumber(ARGV[at + 4]) or 0
-    if delay <= 0 then
-      if l.len >= 0 and n + 1 > l.len + coming or l.bytes >= 0 and coming == 0 and bytes + size > l.bytes then
-        failed[#failed + 1] = item + i - 1
-        failed[#failed + 1] = 'full'
-      else
-        n, bytes = n + 1, bytes + size
-      end
+    if delay <= 0 and full(q, g.limit, size, ahead) then
+      failed[#failed + 1] = item + i - 1
+      failed[#failed + 1] = 'full'
     end
   end
 end

@@ -29,7 +29,7 @@ for _ = 1, groups do
     if n > 0 and l and l.reject then
       for i = 1, n do
         local bytes, delay = tonumber(string.match(ARGV[read + 1], '^%d+')), whole and tonumber(ARGV[read + 4]) or 0
-        if delay <= 0 and full(q, l, bytes) then
+        if delay <= 0 and full(q, l, bytes, { n = 0, bytes = 0 }) then
           failed[#failed + 1] = item + i - 1
           failed[#failed + 1] = 'full'
           args(whole and 4 or 2)

@@ -74,13 +74,20 @@ local function sum(members)
   return n
 end
 
--- full reports whether a queue that rejects has no room for a message of that size, beside what is on its way.
-local function full(q, l, bytes)
-  local n, coming = count(q), owed(q)
-  if n < coming then return false end -- it is on its way itself
-  if l.len >= 0 and n + 1 > l.len + coming then return true end
-  if l.bytes < 0 or q.bytes + bytes <= l.bytes then return false end
-  return q.bytes + bytes - sum((peek(q, coming))) > l.bytes
+-- full reports whether a queue that rejects has no room for a message of that size, behind others of its request that are not
+-- there yet; else it is one of those. ahead has how many they are, and the bytes of those behind what is on its way.
+local function full(q, l, bytes, ahead)
+  local n, coming = count(q) + ahead.n, owed(q)
+  if n < coming then -- it is on its way itself
+    bytes = 0
+  elseif l.len >= 0 and n + 1 > l.len + coming then
+    return true
+  elseif l.bytes >= 0 and q.bytes + ahead.bytes + bytes > l.bytes
+    and q.bytes + ahead.bytes + bytes - sum((peek(q, coming))) > l.bytes then
+    return true
+  end
+  ahead.n, ahead.bytes = ahead.n + 1, ahead.bytes + bytes
+  return false
 end
 
 -- trim takes messages from the head, behind what is on its way, until the queue keeps its limit, and returns them as a
