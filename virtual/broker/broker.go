@@ -41,7 +41,7 @@ type Broker struct {
 	o   Options
 	log *slog.Logger
 
-	volatile sync.Once // somebody was told that durable queues are not, here
+	volatile sync.Once // the warning that durable queues do not survive a restart of the store
 
 	// ctx ends when the broker may not call the store any more: at the end of Close, or at once in a crash.
 	ctx    context.Context

@@ -71,16 +71,6 @@ func five(t *testing.T, p *memory.Place, c *tally, o broker.Options) *channel.Co
 	return conn
 }
 
-// line opens a channel, failing the test.
-func line(t *testing.T, conn *channel.Connection) *channel.Channel {
-	t.Helper()
-	ch, err := conn.Channel(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ch
-}
-
 // together runs f for every number below n on so many goroutines.
 func together(n, goroutines int, f func(worker, i int)) {
 	var wg sync.WaitGroup
@@ -103,7 +93,7 @@ func TestThousandIdleQueuesCostHardlyACallOnFiveMethods(t *testing.T) {
 			conn := five(t, place, &counts[i], broker.Options{})
 			chans := make([]*channel.Channel, 50)
 			for w := range chans {
-				chans[w] = line(t, conn)
+				chans[w] = open(t, conn)
 			}
 			together(queues, len(chans), func(w, k int) {
 				q, err := chans[w].QueueDeclare(t.Context(), fmt.Sprint("idle-", k), channel.QueueOptions{Durable: true})
@@ -143,12 +133,12 @@ func TestTenThousandQueuesOnFiveMethods(t *testing.T) {
 		place := memory.New()
 		var c tally
 		conn := five(t, place, &c, broker.Options{})
-		if err := line(t, conn).ExchangeDeclare(t.Context(), "x", channel.Topic, channel.ExchangeOptions{Durable: true}); err != nil {
+		if err := open(t, conn).ExchangeDeclare(t.Context(), "x", channel.Topic, channel.ExchangeOptions{Durable: true}); err != nil {
 			t.Fatal(err)
 		}
 		chans := make([]*channel.Channel, 200)
 		for w := range chans {
-			chans[w] = line(t, conn)
+			chans[w] = open(t, conn)
 		}
 		began := time.Now()
 		c.reset()
@@ -184,7 +174,7 @@ func TestTenThousandQueuesOnFiveMethods(t *testing.T) {
 		var other tally
 		other.latency = time.Millisecond
 		began = time.Now()
-		ch := line(t, five(t, place, &other, broker.Options{}))
+		ch := open(t, five(t, place, &other, broker.Options{}))
 		if _, err := ch.QueueDeclarePassive(t.Context(), fmt.Sprint("queue-", n-1)); err != nil {
 			t.Fatal(err)
 		}

@@ -55,22 +55,14 @@ func (s *stall) pass(ctx context.Context, c virtual.Call, next func(context.Cont
 func TestProcessFrozenWhileItDeclaresLosesWhatOnlyOneMayHave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		place, s, ctx := memory.New(), newStall(), t.Context()
-		open := func(intercept virtual.Interceptor) *channel.Connection {
-			b, err := broker.Open(ctx, virtual.Intercept(virtual.Only(place.Open()), intercept), broker.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = b.Close(context.Background()) })
-			conn, err := channel.Connect(ctx, b.Connect)
-			if err != nil {
-				t.Fatal(err)
-			}
+		start := func(intercept virtual.Interceptor) *channel.Connection {
+			_, conn := process(t, virtual.Intercept(virtual.Only(place.Open()), intercept), broker.Options{})
 			return conn
 		}
 		pass := func(ctx context.Context, _ virtual.Call, next func(context.Context) error) error { return next(ctx) }
-		frozen, other := open(s.pass), open(pass)
+		frozen, other := start(s.pass), start(pass)
 		events := []chan channel.Event{frozen.NotifyEvents(make(chan channel.Event, 16)), other.NotifyEvents(make(chan channel.Event, 16))}
-		ours, theirs := line(t, frozen), line(t, other)
+		ours, theirs := open(t, frozen), open(t, other)
 		if _, err := ours.QueueDeclare(ctx, "q", channel.QueueOptions{Durable: true}); err != nil {
 			t.Fatal(err)
 		}
@@ -95,11 +87,11 @@ func TestProcessFrozenWhileItDeclaresLosesWhatOnlyOneMayHave(t *testing.T) {
 			t.Errorf("the one that stood still was told %v, want 403", err)
 		}
 		time.Sleep(time.Minute)
-		q, err := line(t, other).QueueDeclarePassive(ctx, "q")
+		q, err := open(t, other).QueueDeclarePassive(ctx, "q")
 		if err != nil || q.Consumers != 1 {
 			t.Errorf("the queue has %d consumers, %v; want the second one alone", q.Consumers, err)
 		}
-		if _, err := line(t, frozen).QueueDeclarePassive(ctx, "beside"); err != nil {
+		if _, err := open(t, frozen).QueueDeclarePassive(ctx, "beside"); err != nil {
 			t.Errorf("what was declared meanwhile is lost: %v", err)
 		}
 		if err := theirs.Publish(ctx, "", "q", channel.Publishing{Body: []byte("m")}); err != nil {
@@ -146,7 +138,7 @@ func TestProcessWhoseSessionHasEndedGoesOnAtOnce(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				ch := line(t, conn)
+				ch := open(t, conn)
 				q, err := ch.QueueDeclare(ctx, "q", channel.QueueOptions{Durable: true})
 				if err != nil {
 					t.Fatal(err)
@@ -164,7 +156,7 @@ func TestProcessWhoseSessionHasEndedGoesOnAtOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				began := time.Now()
-				if _, err := line(t, conn).QueueDeclare(ctx, "other", channel.QueueOptions{Durable: true}); err != nil {
+				if _, err := open(t, conn).QueueDeclare(ctx, "other", channel.QueueOptions{Durable: true}); err != nil {
 					t.Errorf("declare: %v", err)
 				}
 				if d := time.Since(began); d > time.Second {

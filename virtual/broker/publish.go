@@ -221,14 +221,14 @@ func (b *Broker) firstFault(ctx context.Context, exchange string, bad *channel.E
 	}
 	b.top.mu.RLock()
 	defer b.top.mu.RUnlock()
-	if _, other := b.target(exchange); other != nil {
+	if _, other := b.openTo(exchange); other != nil {
 		return other
 	}
 	return bad
 }
 
-// target returns the exchange that clients publish to, nil for "", or says why they cannot. top.mu is held.
-func (b *Broker) target(name string) (*exchangeState, *channel.Error) {
+// openTo returns the exchange that clients publish to, nil for "", or says why they cannot. top.mu is held.
+func (b *Broker) openTo(name string) (*exchangeState, *channel.Error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -267,7 +267,7 @@ func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 	t := b.top
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	x, bad := b.target(c.Exchange)
+	x, bad := b.openTo(c.Exchange)
 	if bad != nil {
 		return bad
 	}

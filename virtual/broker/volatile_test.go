@@ -33,18 +33,8 @@ func TestDurableQueueOnAStoreThatIsNotIsLoggedOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			b, err := broker.Open(t.Context(), c.store, broker.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-			if err != nil {
-				t.Fatal(err)
-			}
-			conn, err := channel.Connect(t.Context(), b.Connect)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ch, err := conn.Channel(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			b, conn := process(t, c.store, broker.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			ch := open(t, conn)
 			for _, q := range []string{"one", "two"} {
 				if _, err := ch.QueueDeclare(t.Context(), q, channel.QueueOptions{Durable: c.durable}); err != nil {
 					t.Fatal(err)
