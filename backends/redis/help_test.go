@@ -26,6 +26,9 @@ func serverURL(t testing.TB) string {
 	if u == "" {
 		t.Skip("needs a real server: DASHI_REDIS_URL is not set (scripts/servers start redis prints one)")
 	}
+	if _, err := url.Parse(u); err != nil {
+		t.Fatal("DASHI_REDIS_URL is no URL") // err would show its password
+	}
 	return u
 }
 
@@ -37,10 +40,7 @@ type cleaner interface{ Cleanup(f func()) }
 // newPlace returns the URL of an empty place in a server: a prefix of its own, whose keys are removed at the end.
 func newPlace(t cleaner, server string) string {
 	prefix := fmt.Sprintf("test-%d-%d-%d", os.Getpid(), time.Now().UnixNano(), places.Add(1))
-	u, err := url.Parse(server)
-	if err != nil {
-		panic("DASHI_REDIS_URL is no URL")
-	}
+	u, _ := url.Parse(server) // it is one, as serverURL has found
 	q := u.Query()
 	q.Set("prefix", prefix)
 	u.RawQuery = q.Encode()

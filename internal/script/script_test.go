@@ -34,14 +34,14 @@ func seeds(t *testing.T, usual, nightly int) (n int, first uint64) {
 	if s := os.Getenv("DASHI_SEED"); s != "" {
 		first, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
-			panic(err)
+			t.Fatalf("DASHI_SEED: %v", err)
 		}
 		return 1, first
 	}
 	if s := os.Getenv("DASHI_SCRIPTS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
-			panic(err)
+			t.Fatalf("DASHI_SCRIPTS: %v", err)
 		}
 		return max(1, usual*n/500), 1
 	}
