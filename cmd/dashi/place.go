@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/dashi-mq/dashi"
@@ -28,4 +29,12 @@ func betweenProcesses(command, rawURL, who string) error {
 		return unusable("%s: memory:// lives in one process, and %s are processes of their own: give the URL of a server or of a store that processes share", command, who)
 	}
 	return nil
+}
+
+// refused is the error of a place that cannot be used as asked for, or of an interruption before anything was done.
+func refused(ctx context.Context, command string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", command, context.Canceled)
+	}
+	return unusable("%s: %w", command, err)
 }
