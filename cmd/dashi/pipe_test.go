@@ -48,7 +48,12 @@ func newPlace(t *testing.T) *place {
 	t.Helper()
 	name := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
 	t.Cleanup(func() { memory.Forget(name) })
-	p := &place{t: t, url: "memory://" + name}
+	return openPlace(t, "memory://"+name)
+}
+
+func openPlace(t *testing.T, url string) *place {
+	t.Helper()
+	p := &place{t: t, url: url}
 	conn, err := dashi.Dial(t.Context(), p.url)
 	if err != nil {
 		t.Fatal(err)
