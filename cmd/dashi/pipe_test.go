@@ -47,7 +47,7 @@ type place struct {
 func newPlace(t *testing.T) *place {
 	t.Helper()
 	name := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
-	t.Cleanup(func() { memory.Forget(name) })
+	t.Cleanup(func() { memory.Forget(name + "\x00") }) // of the vhost ""
 	return openPlace(t, "memory://"+name)
 }
 
