@@ -176,9 +176,17 @@ func TestInterruptedConsumerGivesBackWhatItDidNotWrite(t *testing.T) {
 	p.publish(nil, "--queue", "q", "a", "b", "c", "d").want(t, exitOK)
 	out := &gate{reached: make(chan struct{}), open: make(chan struct{}, 2)}
 	run := p.consume(out, "--queue", "q")
-	<-out.reached
-	out.open <- struct{}{}
-	<-out.reached // "b" is on its way, "c" and "d" are here already
+	for i := range 2 {
+		select {
+		case <-out.reached:
+		case code := <-run.code:
+			t.Fatalf("it ended with %d: %s", code, run.err.text.String())
+		}
+		if i == 0 {
+			out.open <- struct{}{}
+		}
+	}
+	// "b" is on its way, "c" and "d" are here already
 	run.cancel()
 	out.open <- struct{}{}
 	run.ends(t, exitInterrupted, "interrupted after 2 messages")

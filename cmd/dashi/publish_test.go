@@ -237,22 +237,49 @@ func init() {
 	})
 }
 
-func TestInterruptedPublishDoesNotWaitForAPlaceThatStandsStill(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, interrupt := context.WithCancel(t.Context())
-		done := make(chan result, 1)
-		p := &place{t: t, url: "stuck://publish"}
-		defer memory.Forget("publish")
-		go func() { done <- p.run(ctx, strings.NewReader("a\nb\n"), "publish", "--queue", "q") }()
-		synctest.Wait()
-		began := time.Now()
-		interrupt()
-		r := <-done
-		r.want(t, exitInterrupted, "0 lines confirmed, 2 not answered (from line 1 on)")
-		if d := time.Since(began); d < hangUpLimit || d > 3*hangUpLimit {
-			t.Errorf("it took %v", d)
-		}
-	})
+func TestAPlaceThatStandsStillGetsAWindowAndIsLeft(t *testing.T) {
+	for _, c := range []struct {
+		lines, size int
+		says        string
+	}{
+		{2, 1, "0 lines confirmed, 2 not answered (from line 1 on)"},
+		{3 * sendWindow, 1, fmt.Sprintf("0 lines confirmed, %d not answered", sendWindow)},
+		{3, sendBytes / 2, "0 lines confirmed, 2 not answered"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			done := make(chan result, 1)
+			p := &place{t: t, url: "stuck://publish"}
+			defer memory.Forget("publish")
+			text := strings.Repeat(strings.Repeat("x", c.size)+"\n", c.lines)
+			go func() { done <- p.run(ctx, strings.NewReader(text), "publish", "--queue", "q") }()
+			synctest.Wait()
+			began := time.Now()
+			interrupt()
+			r := <-done
+			r.want(t, exitInterrupted, c.says)
+			if d := time.Since(began); d < hangUpLimit || d > 3*hangUpLimit {
+				t.Errorf("it took %v", d)
+			}
+		})
+	}
+}
+
+func TestPublishEndsWithItsChannelWhileNoLineComes(t *testing.T) {
+	p := newPlace(t)
+	if err := p.ch.Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	silent := &feed{c: make(chan []byte)}
+	s := newSending(p.ch, silent, nil, 0, io.Discard)
+	done := make(chan error, 1)
+	go func() { done <- s.run(t.Context()) }()
+	if err := p.ch.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, channel.ErrClosed) {
+		t.Errorf("it ended with %v", err)
+	}
 }
 
 func TestMessagesGoThroughPipesUnchanged(t *testing.T) {
