@@ -47,8 +47,7 @@ Examples:
     dashi consume --queue old --format json | dashi publish --queue new --json
 
 A queue that exists is taken as it is; only --no-durable, --auto-delete, --exclusive and --argument ask for one that is so.
-An exchange that exists is taken as it is, too. An AMQP server does not tell its type: --type headers says that the
-bindings are arguments. Values are JSON where they can be, such as 5, true or "5", else text. A template has .Body, .Exchange,
+An exchange that exists is taken as it is, too. Values are JSON where they can be, such as 5, true or "5", else text. A template has .Body, .Exchange,
 .RoutingKey, .Headers, .Redelivered and the properties, such as .ContentType and .MessageId.
 
 Exit code 0: --count messages were written; 1: the output or the place failed; 130: interrupted, and all is in order.`
@@ -187,20 +186,24 @@ func (c *consumeCmd) bind(ctx context.Context, conn *dashi.Connection, ch *chann
 	}
 	kind := c.Type
 	if !made {
-		if kind, err = kindOf(ctx, conn, exchange, c.Type); err != nil {
+		if kind, err = kindOf(ctx, conn, exchange); err != nil {
 			return "", err
 		}
 	}
-	if kind != channel.Headers {
-		return fmt.Sprintf("%q by %q", exchange, key), ch.QueueBind(ctx, queue, key, exchange, nil)
-	}
 	var args channel.Table
-	if key != "" {
-		if args, err = pairs(strings.Split(key, ",")); err != nil {
-			return "", fmt.Errorf("%q is a headers exchange: %w", exchange, err)
-		}
+	if key != "" && (kind == channel.Headers || kind == "") {
+		args, err = pairs(strings.Split(key, ","))
 	}
-	return fmt.Sprintf("%q by headers %q", exchange, key), ch.QueueBind(ctx, queue, "", exchange, args)
+	switch {
+	case kind == channel.Headers && err != nil:
+		return "", fmt.Errorf("%q is a headers exchange: %w", exchange, err)
+	case kind == channel.Headers:
+		return fmt.Sprintf("%q by headers %q", exchange, key), ch.QueueBind(ctx, queue, "", exchange, args)
+	case err != nil: // not NAME=VALUE: a key
+		args = nil
+	}
+	// Where the type is not known both are given: a headers exchange goes by the arguments alone, others by the key.
+	return fmt.Sprintf("%q by %q", exchange, key), ch.QueueBind(ctx, queue, key, exchange, args)
 }
 
 // window is how many messages may be taken ahead: none that --count leaves to others, and all there are to be looked at.

@@ -147,7 +147,9 @@ func TestClosedOutputLosesNothing(t *testing.T) {
 	if out.String() != "a\nb\n" {
 		t.Errorf("written: %q", out.String())
 	}
-	p.has("q", "c", "d")
+	if p.has("q", "c", "d"); t.Failed() {
+		return
+	}
 
 	read, write, err := os.Pipe()
 	if err != nil {

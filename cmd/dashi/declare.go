@@ -47,16 +47,15 @@ func useQueue(ctx context.Context, conn *dashi.Connection, ch *channel.Channel, 
 	return err
 }
 
-// kindOf is the type of an exchange that exists: as the place tells it, or as AMQP has it for every virtual host, else,
-// since AMQP servers do not tell, what the caller takes it for.
-func kindOf(ctx context.Context, conn *dashi.Connection, name, otherwise string) (string, error) {
+// kindOf is the type of an exchange that exists, or "" where it is not known: AMQP servers do not tell.
+func kindOf(ctx context.Context, conn *dashi.Connection, name string) (string, error) {
 	switch name {
-	case "amq.headers", "amq.match":
+	case "amq.headers", "amq.match": // in every virtual host
 		return channel.Headers, nil
 	}
 	inspector, ok := conn.Transport().(channel.Inspector)
 	if !ok {
-		return otherwise, nil
+		return "", nil
 	}
 	declared, err := inspector.Topology(ctx)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -134,5 +135,37 @@ func TestProcessesOnAServerLoseNothing(t *testing.T) {
 			}
 			p.comesTo(name, lines-written-more)
 		})
+	}
+}
+
+func TestServerThatTellsNoTypesBindsByKeyOrHeaders(t *testing.T) {
+	url := os.Getenv("DASHI_AMQP_URL")
+	if url == "" {
+		t.Skip("needs DASHI_AMQP_URL: other places tell the types of their exchanges")
+	}
+	byKey := []string{"--key", "type=pdf,pages=3", "by key"}
+	byHeaders := []string{"--header", "type=pdf", "--header", "pages=3", "by headers"}
+	for _, c := range []struct {
+		kind, want    string
+		first, second []string // only the second is for the queue
+	}{
+		{channel.Headers, "by headers\n", byKey, byHeaders},
+		{channel.Direct, "by key\n", byHeaders, byKey},
+	} {
+		p := openPlace(t, url)
+		name := fmt.Sprintf("dashi-pipe-%d", time.Now().UnixNano())
+		if err := p.ch.ExchangeDeclare(t.Context(), name, c.kind, channel.ExchangeOptions{AutoDelete: true}); err != nil {
+			t.Fatal(err)
+		}
+		out, written := io.Pipe()
+		run := p.consume(written, "--bind", name+":type=pdf,pages=3")
+		for _, args := range [][]string{c.first, c.second} {
+			p.publish(nil, append([]string{"--exchange", name}, args...)...).want(t, exitOK)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != c.want {
+			t.Errorf("%s exchange: %q, %v", c.kind, line, err)
+		}
+		run.cancel()
+		run.ends(t, exitInterrupted, "after 1 message")
 	}
 }
