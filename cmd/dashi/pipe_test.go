@@ -121,17 +121,17 @@ func (p *place) queue(name string, args channel.Table) {
 // consumer is a "dashi consume" that runs.
 type consumer struct {
 	code   chan int
-	err    *said1st
+	err    *firstSaid
 	cancel context.CancelFunc
 }
 
-// said1st is standard error, and tells when its first line is there.
-type said1st struct {
+// firstSaid is standard error, and tells when its first line is there.
+type firstSaid struct {
 	text  bytes.Buffer
 	first chan struct{}
 }
 
-func (w *said1st) Write(b []byte) (int, error) {
+func (w *firstSaid) Write(b []byte) (int, error) {
 	if w.text.Len() == 0 {
 		defer close(w.first)
 	}
@@ -142,7 +142,7 @@ func (w *said1st) Write(b []byte) (int, error) {
 func (p *place) consume(out io.Writer, args ...string) *consumer {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(p.t.Context())
-	c := &consumer{make(chan int, 1), &said1st{first: make(chan struct{})}, cancel}
+	c := &consumer{make(chan int, 1), &firstSaid{first: make(chan struct{})}, cancel}
 	go func() {
 		c.code <- runHere(ctx, streams{nil, out, c.err}, append([]string{"consume", "--url", p.url}, args...)...)
 	}()

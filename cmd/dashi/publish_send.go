@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
@@ -14,9 +13,9 @@ import (
 
 // Bounds of "dashi publish".
 const (
-	sendWindow = 256      // messages that wait for their confirms
-	sendBytes  = 64 << 20 // their bodies together; a single one may be as long
-	longestRow = 64 << 20 // bytes of a line
+	sendWindow  = 256      // messages that wait for their confirms
+	sendBytes   = 64 << 20 // their bodies together; a single one may be as long
+	longestLine = 64 << 20 // bytes of a line
 )
 
 // sending is one run of "dashi publish". All of it is one goroutine's, beside that of the feed.
@@ -189,11 +188,11 @@ func (s *sending) result(ctx context.Context, err error) error {
 // wholeLines reads lines that end with LF or CR LF, and refuses one that is too long for a message.
 func wholeLines(in io.Reader) func() ([]byte, error) {
 	r := newLineReader(in)
-	r.max = longestRow
+	r.max = longestLine
 	return func() ([]byte, error) {
 		line, err := r.next()
 		if err == nil && r.cuts > 0 {
-			return nil, fmt.Errorf("a line is longer than %s", strings.TrimSuffix(sized(longestRow), ".0"))
+			return nil, fmt.Errorf("a line is longer than %d MiB", longestLine>>20)
 		}
 		return bytes.TrimSuffix(line, []byte{'\r'}), err
 	}

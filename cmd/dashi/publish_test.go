@@ -159,7 +159,7 @@ func TestPublishTellsHowFarItCame(t *testing.T) {
 			[]string{"1 line confirmed: line 2: ", "routing key"}},
 		{"broken input", io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(errors.New("bad sector"))), []string{"--queue", "q"}, []string{"a"},
 			[]string{"1 line confirmed: bad sector"}},
-		{"line without end", io.MultiReader(strings.NewReader("a\n"), bytes.NewReader(bytes.Repeat([]byte("x"), longestRow+1<<17))), []string{"--queue", "q"}, []string{"a"},
+		{"line without end", io.MultiReader(strings.NewReader("a\n"), bytes.NewReader(bytes.Repeat([]byte("x"), longestLine+1<<17))), []string{"--queue", "q"}, []string{"a"},
 			[]string{"1 line confirmed: ", "longer than"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
