@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/dashi-mq/dashi"
@@ -151,58 +148,4 @@ func dialAll(ctx context.Context, rawURL string, n int) ([]*dashi.Connection, er
 		all = append(all, next)
 	}
 	return all, nil
-}
-
-// tableOf reads a JSON object as an AMQP table: whole numbers stay whole.
-func tableOf(text string) (channel.Table, error) {
-	var t map[string]any
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber()
-	if err := d.Decode(&t); err != nil {
-		return nil, fmt.Errorf("not a JSON object: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("not a JSON object: more follows it")
-	}
-	v, err := amqpValue(t)
-	if err != nil {
-		return nil, err
-	}
-	t, _ = v.(map[string]any)
-	if err := channel.ValidateTable(t); err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-// amqpValue replaces JSON's numbers by AMQP's.
-func amqpValue(v any) (any, error) {
-	switch v := v.(type) {
-	case json.Number:
-		if n, err := v.Int64(); err == nil {
-			return n, nil
-		}
-		f, err := v.Float64()
-		if err != nil {
-			return nil, fmt.Errorf("number %s: %w", v, errors.Unwrap(err))
-		}
-		return f, nil
-	case map[string]any:
-		for k, x := range v {
-			y, err := amqpValue(x)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", k, err)
-			}
-			v[k] = y
-		}
-	case []any:
-		for i, x := range v {
-			y, err := amqpValue(x)
-			if err != nil {
-				return nil, err
-			}
-			v[i] = y
-		}
-	}
-	return v, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/dashi-mq/dashi"
 	"github.com/dashi-mq/dashi/channel"
@@ -59,9 +58,7 @@ func (c *demoCmd) Run(ctx context.Context, s streams) error {
 	d := newDemo(conn, newKeyer(name), c.Rate, c.Limit)
 	d.title, d.url = orElse(name, "standard input"), channel.Redact(c.URL)
 	runErr := d.run(ctx, in, s.err)
-	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer stop()
-	if err := conn.Close(closing); runErr == nil {
+	if err := hangUp(ctx, conn); runErr == nil {
 		runErr = err
 	}
 	if runErr != nil {

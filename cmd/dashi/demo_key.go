@@ -69,6 +69,18 @@ type said struct{ level, program, text string }
 
 // key makes a routing key of any bytes: valid UTF-8, of bounded length, whose words hold no pattern characters.
 func (k keyer) key(line []byte) string {
+	p := k.parts(line)
+	return strings.Join(append([]string{p.level, p.program}, p.words...), ".")
+}
+
+// keyParts are the words of a key. The first two are never empty.
+type keyParts struct {
+	level, program string
+	words          []string // the first that tell anything
+}
+
+// parts finds the words of a line's key.
+func (k keyer) parts(line []byte) keyParts {
 	// Only the head is looked at; a line may be a megabyte.
 	head := strings.ToValidUTF8(string(line[:min(len(line), keyHead)]), "\uFFFD")
 	s := understand(line, head)
@@ -76,22 +88,16 @@ func (k keyer) key(line []byte) string {
 	if s.level == "" {
 		s.level = levelOf(tokens)
 	}
-	var b strings.Builder
-	b.WriteString(s.level)
-	b.WriteByte('.')
-	b.WriteString(orElse(word(s.program), k.source))
-	n := 0
+	p := keyParts{level: s.level, program: orElse(word(s.program), k.source)}
 	for _, t := range tokens {
-		if n == keyWords {
+		if len(p.words) == keyWords {
 			break
 		}
-		if w := word(t); telling(w, n == 0) {
-			b.WriteByte('.')
-			b.WriteString(w)
-			n++
+		if w := word(t); telling(w, len(p.words) == 0) {
+			p.words = append(p.words, w)
 		}
 	}
-	return b.String()
+	return p
 }
 
 // understand finds the format of a line by its shape.

@@ -21,6 +21,9 @@ const patience = 20 * time.Second
 // sampleTime is how long the demo waits for lines before it chooses its bindings: a pipe may be slow.
 const sampleTime = 300 * time.Millisecond
 
+// readAhead is how many lines wait to be sent.
+const readAhead = 256
+
 // demo is one run.
 type demo struct {
 	conn  *dashi.Connection
@@ -74,7 +77,8 @@ func (d *demo) run(ctx context.Context, in io.Reader, progress io.Writer) (err e
 	d.stop = func(err error) { stop(err); d.load.fail(err) }
 	defer watch(d.load, d.patience, d.stop)()
 
-	feed := newFeed(reading, in)
+	lines := newLineReader(in)
+	feed := newFeed(reading, lines.next, readAhead)
 	sample := feed.sample(reading, sampleLines, sampleTime)
 	keys := make([]string, len(sample))
 	for i, line := range sample {
@@ -102,7 +106,7 @@ func (d *demo) run(ctx context.Context, in io.Reader, progress io.Writer) (err e
 	d.elapsed = time.Since(d.begin)
 	show.end()
 	if d.interrupted = ctx.Err() != nil && !feed.ended; feed.ended {
-		d.cuts = feed.cuts
+		d.cuts = lines.cuts
 	}
 	consumers.cancel()
 	consumers.wait.Wait()
@@ -217,53 +221,6 @@ func (d *demo) leave(ctx context.Context, ch *channel.Channel) error {
 		s.left = q.Messages
 	}
 	return d.plan.remove(ctx, ch)
-}
-
-// feed reads lines ahead. A Read of a terminal or a pipe cannot be interrupted, so when ctx ends while nothing comes its
-// goroutine ends with the process.
-type feed struct {
-	c     chan []byte
-	err   error // other than the end of the stream; these are set before c is closed
-	cuts  int
-	ended bool // all was read
-}
-
-func newFeed(ctx context.Context, in io.Reader) *feed {
-	f := &feed{c: make(chan []byte, 256)}
-	go func() {
-		defer close(f.c)
-		lines := newLineReader(in)
-		for {
-			line, err := lines.next()
-			if err != nil {
-				f.cuts = lines.cuts
-				if !errors.Is(err, io.EOF) {
-					f.err = err
-				}
-				return
-			}
-			select {
-			case f.c <- line:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return f
-}
-
-// next returns the next line, or false at the end or when ctx has ended.
-func (f *feed) next(ctx context.Context) ([]byte, bool) {
-	if ctx.Err() != nil {
-		return nil, false
-	}
-	select {
-	case line, ok := <-f.c:
-		f.ended = !ok
-		return line, ok
-	case <-ctx.Done():
-		return nil, false
-	}
 }
 
 // sample returns the first lines: as many as come in time.

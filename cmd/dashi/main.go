@@ -1,5 +1,5 @@
-// Command dashi tries, measures, proves and explains: a demonstration on a log file, a benchmark, the channel
-// suite, a soak with crashes, and an account of how a topology routes. "dashi COMMAND --help" teaches each by examples.
+// Command dashi tries, measures, proves and explains: a demonstration on a log file, messages from one terminal to
+// another, a benchmark, the channel suite, a soak with crashes, and an account of how a topology routes. "dashi COMMAND --help" teaches each by examples.
 package main
 
 import (
@@ -41,6 +41,8 @@ interrupted.`
 // cli is the command line; each command has a file of its own.
 type cli struct {
 	Demo        demoCmd          `cmd:"" help:"Send a log file through exchanges, queues and consumers, and draw what flowed."`
+	Publish     publishCmd       `cmd:"" help:"Publish lines to an exchange or a queue."`
+	Consume     consumeCmd       `cmd:"" help:"Write what comes to a queue, a line each."`
 	Bench       benchCmd         `cmd:"" help:"Measure a place: publish, route, deliver, ack, and check what came."`
 	Conformance conformanceCmd   `cmd:"" help:"Run the channel suite on a place."`
 	Soak        soakCmd          `cmd:"" help:"Kill processes and servers while messages flow, and prove that nothing is lost."`
@@ -98,12 +100,7 @@ func dispatch(ctx context.Context, args []string, s streams) (code int, err erro
 			code, err = int(c), nil
 		}
 	}()
-	parser, err := kong.New(&cli{},
-		kong.Name("dashi"), kong.Description(description), kong.Writers(s.out, s.err),
-		kong.Exit(func(code int) { panic(exited(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100, NoAppDescFormat: true}),
-		kong.Vars{"version": version()},
-	)
+	parser, err := newParser(&cli{}, s)
 	if err != nil {
 		return exitUnusable, err
 	}
@@ -116,6 +113,16 @@ func dispatch(ctx context.Context, args []string, s streams) (code int, err erro
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return exitCode(ctx, parsed.Run(s))
+}
+
+// newParser makes the parser of c.
+func newParser(c *cli, s streams) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("dashi"), kong.Description(description), kong.Writers(s.out, s.err),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100, NoAppDescFormat: true}),
+		kong.Vars{"version": version()},
+	)
 }
 
 func exitCode(ctx context.Context, err error) (int, error) {

@@ -13,7 +13,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == soakProcessName { // "dashi soak" starts itself again, and this is itself
+	soaks := len(os.Args) > 1 && os.Args[1] == soakProcessName // "dashi soak" starts itself again, and this is itself
+	if soaks || os.Getenv(beProgram) != "" {
 		main()
 	}
 	_ = os.Unsetenv("DASHI_URL") // whoever runs the tests may have set it for themselves
@@ -66,13 +67,13 @@ func TestHelpTeachesByExamples(t *testing.T) {
 	for _, args := range [][]string{{}, {"--help"}, {"-h"}} {
 		r := runDashi(t.Context(), nil, args...)
 		r.want(t, exitOK)
-		for _, text := range []string{"Exit codes: 0", "demo", "bench", "conformance", "soak", "proxy", "explain", "memory://", "DASHI_URL"} {
+		for _, text := range []string{"Exit codes: 0", "demo", "bench", "conformance", "soak", "proxy", "explain", "publish", "consume", "memory://", "DASHI_URL"} {
 			if !strings.Contains(r.out, text) {
 				t.Errorf("%v: the help does not say %q:\n%s", args, text, r.out)
 			}
 		}
 	}
-	for _, command := range []string{"demo", "bench", "conformance", "soak", "proxy", "explain"} {
+	for _, command := range []string{"demo", "bench", "conformance", "soak", "proxy", "explain", "publish", "consume"} {
 		r := runDashi(t.Context(), nil, command, "--help")
 		r.want(t, exitOK)
 		if !strings.Contains(r.out, "    dashi "+command+" ") || !strings.Contains(strings.ToLower(r.out), "exit code") {
@@ -89,12 +90,29 @@ func TestVersionIsOneLine(t *testing.T) {
 	}
 }
 
+// misuse is a command line that cannot be used, in which every password is "s3cret", and what is said of it.
+type misuse struct {
+	name string
+	args []string
+	says string
+}
+
+// checkMisuse checks that each is refused with one line that shows no password. The arguments of all begin with before.
+func checkMisuse(t *testing.T, all []misuse, before ...string) {
+	t.Helper()
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			r := runDashi(t.Context(), strings.NewReader(""), append(before[:len(before):len(before)], c.args...)...)
+			r.want(t, exitUnusable, "dashi: ", c.says)
+			if strings.Contains(r.err, "s3cret") {
+				t.Errorf("the password is shown: %s", r.err)
+			}
+		})
+	}
+}
+
 func TestWrongUsageExits2AndShowsNoPassword(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		args []string
-		says string
-	}{
+	checkMisuse(t, []misuse{
 		{"unknown command", []string{"dance"}, "dance"},
 		{"unknown flag", []string{"bench", "--fast"}, "--fast"},
 		{"flag without value", []string{"bench", "--url"}, "--url"},
@@ -111,15 +129,7 @@ func TestWrongUsageExits2AndShowsNoPassword(t *testing.T) {
 		{"soak of nothing", []string{"soak"}, "--url"},
 		{"nobody there", []string{"soak", "--url", "amqp://u:s3cret@127.0.0.1:1/"}, "xxxxx"},
 		{"nobody there", []string{"demo", "--url", "amqp://u:s3cret@127.0.0.1:1/", os.DevNull}, "xxxxx"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := runDashi(t.Context(), strings.NewReader(""), c.args...)
-			r.want(t, exitUnusable, "dashi: ", c.says)
-			if strings.Contains(r.err, "s3cret") {
-				t.Errorf("the password is shown: %s", r.err)
-			}
-		})
-	}
+	})
 }
 
 func TestNumbersAreReadable(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/dashi-mq/dashi/channel"
 	"github.com/dashi-mq/dashi/internal/soak"
 )
 
@@ -96,12 +95,10 @@ func (c *soakCmd) Run(ctx context.Context, s streams) error {
 
 // check refuses what cannot be run.
 func (c *soakCmd) check() error {
-	scheme, err := channel.Scheme(c.URL)
+	if err := betweenProcesses("soak", c.URL, "the producers and consumers of a soak"); err != nil {
+		return err
+	}
 	switch {
-	case err != nil:
-		return unusable("soak: %w", err)
-	case scheme == "memory":
-		return unusable("soak: memory:// lives in one process, and the producers and consumers of a soak are processes of their own: give the URL of a server or of a store that processes share")
 	case c.Producers < 1 || c.Consumers < 1:
 		return unusable("soak: --producers and --consumers must be at least 1")
 	case c.Queues < 1 || c.Queues > soak.MaxQueues:
