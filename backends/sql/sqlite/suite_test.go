@@ -1,0 +1,34 @@
+package sqlite_test
+
+import (
+	"context"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/dashi-mq/dashi/conformance"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// bounds are the claims that SQLite has no use for.
+var bounds = []string{"MaxBatch", "MaxBatchBytes", "MaxBody", "LeaseMin", "LeaseMax", "LeaseAtPut", "WithConnection"}
+
+// inDirectory opens handles on a file in an empty directory; what they had is there when the file is opened again.
+var inDirectory, reopen = conformance.InDirectory(func(dir string) (virtual.Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return virtual.Open(context.Background(), "sqlite://"+dir+"/dashi.db")
+})
+
+func TestStore(t *testing.T) {
+	r := conformance.Run(t, conformance.Config{
+		Name: "sqlite", Open: inDirectory, Restart: reopen, Unit: 400 * time.Millisecond, Parallel: 24, Report: "../../../docs/reports/sqlite.json",
+	})
+	for _, row := range r.Store.Rows {
+		if row.Result == conformance.Refused && !slices.ContainsFunc(bounds, func(c string) bool { return row.Reason == c+": no" }) {
+			t.Errorf("%s: %s: SQLite is to have everything", row.ID, row.Reason)
+		}
+	}
+}
