@@ -335,11 +335,11 @@ func (s *Store) EndSession(ctx context.Context, session string) error {
 	return s.do(ctx, func(t *tx) error { return t.endSession(session) })
 }
 
-// Sessions lists the sessions that are alive.
+// Sessions lists the sessions that are alive, in no order.
 func (s *Store) Sessions(ctx context.Context) (all []string, err error) {
 	err = s.view(ctx, func(t *tx) error {
 		all = nil
-		return t.Query("SELECT session FROM dashi_session WHERE vhost = ? AND ends > ? ORDER BY session", func(r Row) bool {
+		return t.Query("SELECT session FROM dashi_session WHERE vhost = ? AND ends > ?", func(r Row) bool {
 			all = append(all, r.Text(0))
 			return true
 		}, s.vhost, t.now)

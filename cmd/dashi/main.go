@@ -19,6 +19,7 @@ import (
 	_ "github.com/dashi-mq/dashi/backends/amqp"
 	_ "github.com/dashi-mq/dashi/backends/memory"
 	_ "github.com/dashi-mq/dashi/backends/redis"
+	_ "github.com/dashi-mq/dashi/backends/sql/sqlite"
 	"github.com/dashi-mq/dashi/channel"
 )
 

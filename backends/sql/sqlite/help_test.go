@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,7 +14,16 @@ import (
 	"github.com/dashi-mq/dashi/virtual"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// roles are what a process of these tests can be.
+var roles = map[string]func(file string){}
+
+func TestMain(m *testing.M) {
+	if role := roles[os.Getenv("DASHI_SQLITE_ROLE")]; role != nil {
+		role(os.Getenv("DASHI_SQLITE_FILE"))
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // limit bounds every wait of these tests; none comes near it.
 const limit = 30 * time.Second

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,18 +36,9 @@ var options = []string{"vhost", "synchronous", "busy_timeout"}
 // end of a process, may take what was written last; busy_timeout, a duration, how long other processes may hold the file until a
 // call fails: 0, which is the default, for ever, or until its context ends.
 func Open(ctx context.Context, rawURL string) (*sql.Store, error) {
-	d, o, err := parse(rawURL)
+	d, o, err := openFile(ctx, rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("open sqlite store: %w", err)
-	}
-	if d.writer, err = d.connect(ctx, ""); err == nil {
-		err = d.wal(ctx)
-	}
-	if err != nil {
-		if d.writer != nil {
-			_ = d.writer.close()
-		}
-		return nil, fmt.Errorf("open sqlite store: %s: %w", d.path, err)
 	}
 	s, err := sql.New(ctx, d, o)
 	if err != nil {
@@ -54,6 +46,25 @@ func Open(ctx context.Context, rawURL string) (*sql.Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openFile opens the file of a URL.
+func openFile(ctx context.Context, rawURL string) (*database, sql.Options, error) {
+	d, o, err := parse(rawURL)
+	if err != nil {
+		return nil, o, err
+	}
+	if _, err := os.Stat(filepath.Dir(d.path)); err != nil {
+		return nil, o, err
+	}
+	if d.writer, err = d.connect(ctx, ""); err != nil {
+		return nil, o, fmt.Errorf("%s: %w", d.path, err)
+	}
+	if err := d.wal(ctx); err != nil {
+		_ = d.Close()
+		return nil, o, fmt.Errorf("%s: %w", d.path, err)
+	}
+	return d, o, nil
 }
 
 func parse(rawURL string) (*database, sql.Options, error) {

@@ -32,3 +32,15 @@ func TestStore(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingIsLostWhereverAProcessIsStopped(t *testing.T) {
+	every := 20
+	if testing.Short() {
+		every = 200
+	}
+	conformance.RunCrashes(t, conformance.CrashConfig{Name: "sqlite", Open: inDirectory, Every: every, Parallel: 16})
+}
+
+func TestHistoriesAreLinearizable(t *testing.T) {
+	conformance.RunHistories(t, conformance.HistoryConfig{Name: "sqlite", Open: inDirectory, Histories: 100})
+}
