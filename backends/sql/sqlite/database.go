@@ -159,13 +159,16 @@ func (d *database) Watch(ctx context.Context, ready, look func()) error {
 	step := idle
 	next := time.NewTimer(step)
 	defer next.Stop()
+	var event time.Time
 	for {
 		select {
 		case <-events:
-			// What was written is seen only when it has reached the disk.
-			step = firstLook
+			event, step = time.Now(), firstLook
 		case <-next.C:
-			step = min(2*step, idle)
+			// What was written is seen only when it has reached the disk.
+			if step = min(2*step, between); time.Since(event) > slowDisk {
+				step = idle
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -191,7 +194,8 @@ func (d *database) Watch(ctx context.Context, ready, look func()) error {
 
 const (
 	firstLook = 200 * time.Microsecond // after an event
-	between   = 5 * time.Millisecond   // two looks
+	between   = 5 * time.Millisecond   // two looks, as long as a disk may need for what was written
+	slowDisk  = time.Second            // how long that is
 	seldom    = 5 * time.Second        // looks without an event, where there are events
 	often     = 40 * time.Millisecond  // where there are none
 )

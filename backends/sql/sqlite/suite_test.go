@@ -24,7 +24,7 @@ var inDirectory, reopen = conformance.InDirectory(func(dir string) (virtual.Stor
 
 func TestStore(t *testing.T) {
 	r := conformance.Run(t, conformance.Config{
-		Name: "sqlite", Open: inDirectory, Restart: reopen, Unit: 400 * time.Millisecond, Parallel: 24, Report: "../../../docs/reports/sqlite.json",
+		Name: "sqlite", Open: inDirectory, Restart: reopen, Unit: 400 * time.Millisecond, Parallel: 12, Report: "../../../docs/reports/sqlite.json",
 	})
 	for _, row := range r.Store.Rows {
 		if row.Result == conformance.Refused && !slices.ContainsFunc(bounds, func(c string) bool { return row.Reason == c+": no" }) {
