@@ -38,7 +38,7 @@ type settlements struct{ groups []settleGroup }
 type settleGroup struct {
 	settleKey
 	items           []int
-	members, tokens []any // tokens: of takings without holder
+	members, tokens []string // tokens: of takings without holder
 }
 
 type settleKey struct {
@@ -77,6 +77,10 @@ func group(all []virtual.Settlement) (g settlements, foreign []int) {
 			}
 		}
 		x := &g.groups[last]
+		if x.items == nil {
+			n := min(len(all)-i, usual)
+			x.items, x.members = make([]int, 0, n), make([]string, 0, n)
+		}
 		x.items, x.members = append(x.items, i), append(x.members, r.member)
 		if k.take == "" {
 			x.tokens = append(x.tokens, r.token)
@@ -91,7 +95,12 @@ func (g *settlements) args(a []any) []any {
 		x := &g.groups[i]
 		kind := [...]string{virtual.Ack: "a", virtual.Requeue: "q", virtual.Return: "r", virtual.Extend: "e"}[x.kind]
 		a = append(a, id(x.ref), x.holder, kind, micros(max(0, x.wait)), len(x.items), x.take)
-		a = append(append(a, x.members...), x.tokens...)
+		for i := range x.members {
+			a = append(a, &x.members[i])
+		}
+		for i := range x.tokens {
+			a = append(a, &x.tokens[i])
+		}
 	}
 	return a
 }
