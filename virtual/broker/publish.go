@@ -116,7 +116,7 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	p.numbers++
 	pub.number, pub.confirm = p.numbers, p.confirming
 	p.mu.Unlock()
-	if err = p.b.committer.add(ctx, pub); err != nil { // not accepted: the number is the next message's
+	if err = p.b.committer.add(ctx, pub, m.Awaited); err != nil { // not accepted: the number is the next message's
 		p.mu.Lock()
 		p.numbers--
 		p.mu.Unlock()
