@@ -206,34 +206,40 @@ func BenchmarkBesideScripts(b *testing.B) {
 		b.Run(fmt.Sprintf("%dx%d", n, n), func(b *testing.B) {
 			s := newScripted(b)
 			engine := s.throughEngine(b, n)
+			commands := s.commands.Load()
 			bare := s.throughBare(b, n)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(b.N)/engine.Seconds(), "msgs/s")
 			b.ReportMetric(float64(b.N)/bare.Seconds(), "bare-msgs/s")
 			b.ReportMetric(bare.Seconds()/engine.Seconds(), "of-bare")
-			b.ReportMetric(float64(s.commands.Load())/float64(b.N), "commands/msg")
+			b.ReportMetric(float64(commands)/float64(b.N), "commands/msg")
 		})
 	}
 }
 
 func (s *scripted) throughEngine(b *testing.B, n int) time.Duration {
+	ctx := b.Context()
 	pubs, subs := make([]*channel.Channel, n), make([]*channel.Channel, n)
+	deliveries := make([]<-chan channel.Delivery, n)
 	for i := range n {
 		pubs[i], subs[i] = s.process(b), s.process(b)
+		must(b, subs[i].Qos(ctx, besideBatch, 0, false), "Qos")
+		var err error
+		deliveries[i], err = subs[i].Consume(ctx, s.queue, channel.ConsumeOptions{Tag: "c"})
+		must(b, err, "Consume")
 	}
 	s.commands.Store(0)
-	var all sync.WaitGroup
 	begin := time.Now()
 	var left atomic.Int64
 	left.Store(int64(b.N))
-	ctx, done := context.WithCancel(b.Context())
+	done := make(chan struct{})
+	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
 			body := make([]byte, besideBody)
 			for range share(b.N, n, i) {
 				if err := pubs[i].Publish(ctx, "amq.topic", besideKey, channel.Publishing{Body: body, DeliveryMode: 2}); err != nil {
 					b.Error(err)
-					return
 				}
 			}
 			if err := pubs[i].Flush(ctx); err != nil {
@@ -241,28 +247,31 @@ func (s *scripted) throughEngine(b *testing.B, n int) time.Duration {
 			}
 		})
 		all.Go(func() {
-			if err := subs[i].Qos(ctx, besideBatch, 0, false); err != nil {
-				b.Error(err)
+			for {
+				select {
+				case d := <-deliveries[i]:
+					if err := d.Ack(false); err != nil {
+						b.Error(err)
+					}
+					if left.Add(-1) == 0 {
+						close(done)
+					}
+					continue
+				case <-done:
+				}
+				break
 			}
-			for d, err := range subs[i].Deliveries(ctx, s.queue, channel.ConsumeOptions{}) {
-				if err != nil {
-					break
-				}
-				if err := d.Ack(false); err != nil {
-					b.Error(err)
-				}
-				if left.Add(-1) == 0 {
-					done()
-				}
-			}
-			if err := subs[i].Flush(b.Context()); err != nil {
+			if err := subs[i].Flush(ctx); err != nil {
 				b.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	done()
-	return time.Since(begin)
+	took := time.Since(begin)
+	for _, ch := range append(pubs, subs...) { // they are in the way of who comes next
+		must(b, ch.Close(ctx), "Close")
+	}
+	return took
 }
 
 func (s *scripted) throughBare(b *testing.B, n int) time.Duration {
