@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -200,7 +201,8 @@ func (w *bare) consume(ctx context.Context, n int, seen func(value []byte)) erro
 func share(all, n, i int) int { return (all + n - 1 - i) / n }
 
 // BenchmarkBesideScripts is the job of the engine and of a bare client: to publish, route, deliver and ack messages of 256
-// bytes, with a prefetch of 100.
+// bytes, with a prefetch of 100. floor is the least that can be called a queue with leases: a list of ids, a hash of bodies,
+// a sorted set of leases; nothing ends a lease, nobody waits, and nothing is routed.
 func BenchmarkBesideScripts(b *testing.B) {
 	for _, n := range []int{1, 4} {
 		b.Run(fmt.Sprintf("%dx%d", n, n), func(b *testing.B) {
@@ -208,10 +210,13 @@ func BenchmarkBesideScripts(b *testing.B) {
 			engine := s.throughEngine(b, n)
 			commands := s.commands.Load()
 			bare := s.throughBare(b, n)
+			floor := s.throughFloor(b, n)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(b.N)/engine.Seconds(), "msgs/s")
 			b.ReportMetric(float64(b.N)/bare.Seconds(), "bare-msgs/s")
+			b.ReportMetric(float64(b.N)/floor.Seconds(), "floor-msgs/s")
 			b.ReportMetric(bare.Seconds()/engine.Seconds(), "of-bare")
+			b.ReportMetric(floor.Seconds()/engine.Seconds(), "of-floor")
 			b.ReportMetric(float64(commands)/float64(b.N), "commands/msg")
 		})
 	}
@@ -386,4 +391,86 @@ func BenchmarkBesideLatency(b *testing.B) {
 		b.ReportMetric(engine[at].Seconds()/bare[at].Seconds(), name+"-of-bare")
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// floorLease pops ids, notes their leases, and returns ids and bodies.
+var floorLease = goredis.NewScript(`
+local ids = redis.call('LPOP', KEYS[1], ARGV[1])
+if not ids then return false end
+local z, out = {}, {}
+for i, id in ipairs(ids) do z[2*i-1] = ARGV[2]; z[2*i] = id end
+redis.call('ZADD', KEYS[2], unpack(z))
+local bodies = redis.call('HMGET', KEYS[3], unpack(ids))
+for i, id in ipairs(ids) do out[2*i-1] = id; out[2*i] = bodies[i] end
+return out
+`)
+
+func (s *scripted) throughFloor(b *testing.B, n int) time.Duration {
+	ctx := b.Context()
+	list, bodies, leases := s.prefix+":floor:q", s.prefix+":floor:b", s.prefix+":floor:l"
+	pubs, subs := make([]*goredis.Client, n), make([]*goredis.Client, n)
+	for i := range n {
+		pubs[i], subs[i] = s.client(b), s.client(b)
+	}
+	must(b, floorLease.Load(ctx, subs[0]).Err(), "SCRIPT LOAD")
+	body := make([]byte, besideBody)
+	publish := func(c *goredis.Client, from, to int) error {
+		var ids, fields []any
+		for id := from; id < to; id++ {
+			name := strconv.Itoa(id)
+			ids, fields = append(ids, name), append(fields, name, body)
+		}
+		_, err := c.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			p.HSet(ctx, bodies, fields...)
+			p.RPush(ctx, list, ids...)
+			return nil
+		})
+		return err
+	}
+	take := func(c *goredis.Client) (int, error) {
+		taken, err := floorLease.EvalSha(ctx, c, []string{list, leases, bodies}, besideBatch, time.Now().Add(time.Minute).UnixMilli()).Slice()
+		if errors.Is(err, goredis.Nil) {
+			time.Sleep(200 * time.Microsecond)
+			return 0, nil
+		}
+		var ids []any
+		var fields []string
+		for i := 0; i+1 < len(taken); i += 2 {
+			ids, fields = append(ids, taken[i]), append(fields, taken[i].(string))
+		}
+		if err == nil {
+			_, err = c.Pipelined(ctx, func(p goredis.Pipeliner) error {
+				p.ZRem(ctx, leases, ids...)
+				p.HDel(ctx, bodies, fields...)
+				return nil
+			})
+		}
+		return len(ids), err
+	}
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	begin := time.Now()
+	for i := range n {
+		all.Go(func() {
+			first := i * b.N
+			for k := 0; k < share(b.N, n, i); k += besideBatch {
+				if err := publish(pubs[i], first+k, first+min(k+besideBatch, share(b.N, n, i))); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+		all.Go(func() {
+			for left.Load() > 0 {
+				n, err := take(subs[i])
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				left.Add(-int64(n))
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(begin)
 }

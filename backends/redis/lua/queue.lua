@@ -56,7 +56,13 @@ end
 -- handed counts a handing out of members that come back.
 local function handed(q, members)
   local a = key(q, 'a')
-  for _, m in ipairs(members) do call('HINCRBY', a, m, 1) end
+  if call('EXISTS', a) == 1 then
+    for _, m in ipairs(members) do call('HINCRBY', a, m, 1) end
+    return
+  end
+  local list = {}
+  for i, m in ipairs(members) do list[2 * i - 1], list[2 * i] = m, 1 end
+  many('HSET', a, list)
 end
 
 -- peek returns the first n members, how many of them stand in each list, and how many among those that came back.
