@@ -59,6 +59,9 @@ func (c *committer) commit(ctx context.Context, pubs []*publication, try int) bo
 		}
 		c.build(pubs)
 		c.sequence++
+		if len(c.limits) > 0 && ctx != c.b.ctx {
+			return false // a caller does not wait for what limits push out: see limited
+		}
 		err = c.put(ctx)
 	}
 	if err != nil && !told(err) {
