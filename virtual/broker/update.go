@@ -68,7 +68,7 @@ func (b *Broker) again(ctx context.Context, try int, err error) int {
 	if try+1 >= tries || ctx.Err() != nil || b.ctx.Err() != nil || errors.Is(err, virtual.ErrClosed) {
 		return 0
 	}
-	return b.pause(try)
+	return b.pauseIn(ctx, try)
 }
 
 // removal collects the records that go with one another: a queue with its bindings, an exchange with its bindings,

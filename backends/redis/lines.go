@@ -1,0 +1,118 @@
+package redis
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// patience is how long Close lets calls that are on their way come to their end before it takes their connections away.
+const patience = time.Second
+
+// ask makes a call of the client and returns when it has its answer or ctx has ended: the client looks at the deadline of a
+// context while it waits for a reply, but not at its end. A call that was given up goes on until the client's own timeouts or
+// Close end it, and nobody hears of it. It belongs to a call that has entered.
+func (s *Store) ask(ctx context.Context, call func() error) error {
+	if ctx.Done() == nil {
+		return call()
+	}
+	done := make(chan error, 1)
+	s.tasks.Go(func() { done <- call() })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done: // both at once
+		return err
+	default:
+		return ctx.Err()
+	}
+}
+
+// finish waits for all calls. Those that do not end by themselves lose their connections, where these are the store's own.
+func (s *Store) finish() {
+	if s.lines != nil {
+		t := time.AfterFunc(patience, s.lines.close)
+		defer t.Stop()
+	}
+	s.tasks.Wait()
+}
+
+// lines are the connections of a client of the store's own, so that Close can end all of them, whatever the client is doing
+// with them: a client ends those that it has in its pool, and not one on which it still says hello.
+type lines struct {
+	mu     sync.Mutex
+	open   map[*line]struct{}
+	closed bool
+}
+
+// line is one of the connections.
+type line struct {
+	net.Conn
+	of *lines
+}
+
+// rawLine is one without TLS: the client looks through it whether the server has closed it.
+type rawLine struct {
+	*line
+	syscall.Conn
+}
+
+func newLines() *lines { return &lines{open: map[*line]struct{}{}} }
+
+// DialHook is dial with connections that are known.
+func (l *lines) DialHook(dial goredis.DialHook) goredis.DialHook {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		c := &line{conn, l}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.closed {
+			_ = conn.Close()
+			return nil, virtual.ErrClosed
+		}
+		l.open[c] = struct{}{}
+		if raw, ok := conn.(syscall.Conn); ok {
+			return rawLine{c, raw}, nil
+		}
+		return c, nil
+	}
+}
+
+// ProcessHook leaves commands alone.
+func (*lines) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
+
+// ProcessPipelineHook leaves pipelines alone.
+func (*lines) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return next
+}
+
+// close ends all connections, and those to come.
+func (l *lines) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.open {
+		_ = c.Conn.Close()
+	}
+	clear(l.open)
+}
+
+// Close closes the connection.
+func (c *line) Close() error {
+	c.of.mu.Lock()
+	delete(c.of.open, c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}
