@@ -98,20 +98,10 @@ func build(client goredis.UniversalClient, o Options) (*Store, error) {
 	return s, nil
 }
 
-// greet checks the layout, or writes it into a place that has none, and asks whether the server keeps what it has.
+// greet checks the layout and asks whether the server keeps what it has.
 func (s *Store) greet(ctx context.Context) error {
-	key := s.base + "layout"
-	is, err := s.client.Get(ctx, key).Result()
-	if errors.Is(err, goredis.Nil) {
-		if err = s.client.SetNX(ctx, key, layout, 0).Err(); err == nil {
-			is, err = s.client.Get(ctx, key).Result()
-		}
-	}
-	if err != nil {
+	if err := s.checkLayout(ctx); err != nil {
 		return fmt.Errorf("open redis store: %w", err)
-	}
-	if is != layout {
-		return fmt.Errorf("open redis store: the keys under %q have layout %q, this version reads %q", s.base, is, layout)
 	}
 	if c, err := s.client.ConfigGet(ctx, "appendonly").Result(); err == nil {
 		s.durable = c["appendonly"] == "yes"
@@ -119,6 +109,21 @@ func (s *Store) greet(ctx context.Context) error {
 		s.durable = strings.Contains(info, "aof_enabled:1")
 	}
 	return nil
+}
+
+// checkLayout refuses a layout of another version, and writes it into a place that has none.
+func (s *Store) checkLayout(ctx context.Context) error {
+	key := s.base + "layout"
+	is, err := s.client.Get(ctx, key).Result()
+	if errors.Is(err, goredis.Nil) {
+		if err = s.client.SetNX(ctx, key, layout, 0).Err(); err == nil {
+			is, err = s.client.Get(ctx, key).Result()
+		}
+	}
+	if err == nil && is != layout {
+		err = fmt.Errorf("the keys under %q have layout %q, this version reads %q", s.base, is, layout)
+	}
+	return err
 }
 
 // Traits tells what the store promises. Durable it is where the server appends to a file, as it said at the beginning.

@@ -76,6 +76,7 @@ type Broker struct {
 	txSequence uint64
 	clock      time.Time // what b.now counts from
 	adopted    adoption
+	restoring  onlyOne // one restoration at a time
 }
 
 // Open makes a process on a store. The store stays the caller's: Close does not close it.
@@ -84,7 +85,7 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 		store: store, traits: virtual.TraitsOf(store), top: newTopology(),
 		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
 		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1), delaying: make(chan struct{}, 1),
-		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)}, txProducer: make(onlyOne, 1),
+		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)}, txProducer: make(onlyOne, 1), restoring: make(onlyOne, 1),
 		uses:  uses{last: map[string]time.Time{}, told: map[string]time.Time{}, moved: make(chan struct{}, 1)},
 		clock: time.Now(), getLimit: batchLimit,
 	}

@@ -50,7 +50,7 @@ func (c *committer) commit(pubs []*publication, try int) bool {
 	err := c.put()
 	for errors.Is(err, virtual.ErrGuard) {
 		// Somebody changed the bindings since we routed: nothing was stored. Route again on what is there now.
-		if err = c.b.refresh(c.b.ctx); err != nil {
+		if err = c.b.outdated(c.b.ctx, err, c.guards); err != nil {
 			break
 		}
 		for i := range pubs {

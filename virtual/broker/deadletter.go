@@ -111,7 +111,7 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 			b.arrived(r.Messages)
 			return append(b.evictions(evicted), passed...), nil
 		case errors.Is(err, virtual.ErrGuard):
-			if err := b.refresh(ctx); err != nil {
+			if err := b.outdated(ctx, err, r.Guard); err != nil {
 				return nil, err
 			}
 		case errors.Is(err, virtual.ErrStale):
