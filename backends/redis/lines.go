@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,7 +58,9 @@ type lines struct {
 // line is one of the connections.
 type line struct {
 	net.Conn
-	of *lines
+	of    *lines
+	calls atomic.Int32 // reads and writes under way
+	asked atomic.Bool  // a request was sent, and nothing of its reply has come
 }
 
 // rawLine is one without TLS: the client looks through it whether the server has closed it.
@@ -75,7 +78,7 @@ func (l *lines) DialHook(dial goredis.DialHook) goredis.DialHook {
 		if err != nil {
 			return nil, err
 		}
-		c := &line{conn, l}
+		c := &line{Conn: conn, of: l}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.closed {
@@ -96,6 +99,35 @@ func (*lines) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return
 // ProcessPipelineHook leaves pipelines alone.
 func (*lines) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return next
+}
+
+// doubt ends the connections on which nothing is under way, since another one has broken: each of them may break at its next use, as
+// all do whose server or network has gone, and a call is not made again often enough to try them all.
+func (l *lines) doubt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		if c.calls.Load() == 0 && !c.asked.Load() {
+			_ = c.Conn.Close() // the client sees that when it takes it
+		}
+	}
+}
+
+func (c *line) Read(b []byte) (int, error) {
+	c.calls.Add(1)
+	defer c.calls.Add(-1)
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.asked.Store(false)
+	}
+	return n, err
+}
+
+func (c *line) Write(b []byte) (int, error) {
+	c.calls.Add(1)
+	defer c.calls.Add(-1)
+	c.asked.Store(true)
+	return c.Conn.Write(b)
 }
 
 // close ends all connections, and those to come.

@@ -203,10 +203,19 @@ func (s *Store) run(ctx context.Context, script *script, args ...any) *goredis.C
 		}
 		return err
 	})
-	if err != nil {
-		return failed(ctx, err) // c may still be on its way
+	if err == nil {
+		return c
 	}
-	return c
+	if s.lines != nil && ctx.Err() == nil && !isReply(err) {
+		s.lines.doubt()
+	}
+	return failed(ctx, err) // c may still be on its way
+}
+
+// isReply reports whether an error is what the server has answered.
+func isReply(err error) bool {
+	_, ok := errors.AsType[goredis.Error](err)
+	return ok
 }
 
 // failed is a command that was not answered.

@@ -77,7 +77,7 @@ func (b *Broker) restore(ctx context.Context, since uint64) error {
 	case err != nil:
 		return err
 	}
-	restored := 0
+	restored, try := 0, 0
 	dead := map[virtual.QueueRef]bool{}
 	for {
 		records, rev, _, err := b.registry.Changes(ctx, 0, 0)
@@ -99,13 +99,15 @@ func (b *Broker) restore(ctx context.Context, since uint64) error {
 			continue
 		}
 		_, err = b.registry.Update(ctx, b.sessionName(), r.changes)
-		if errors.Is(err, virtual.ErrConflict) {
-			continue // another process declares the same
+		switch {
+		case err == nil:
+			restored += r.records
+		case errors.Is(err, virtual.ErrConflict): // another process declares the same
+		default: // the registry shows whether it was done
+			if try = b.again(ctx, try, err); try == 0 {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-		restored += r.records
 	}
 	if !alive {
 		return nil

@@ -18,10 +18,7 @@ const tries = 5
 func (b *Broker) update(ctx context.Context, op string, plan func(t *topology) ([]virtual.Change, error)) error {
 	for try := 0; ; {
 		if err := b.refresh(ctx); err != nil {
-			if try = b.again(ctx, try, err); try == 0 {
-				return unstored(op, err)
-			}
-			continue
+			return unstored(op, err)
 		}
 		b.top.mu.RLock()
 		changes, err := plan(b.top)
