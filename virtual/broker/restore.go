@@ -148,7 +148,7 @@ func (b *Broker) outdated(ctx context.Context, err error, sent []virtual.Revisio
 	}
 	for _, d := range guard.Differ {
 		for _, g := range sent {
-			if g.Key == d.Key && g.Rev != 0 && b.top.revisionOf(g.Key) == g.Rev {
+			if g.Key == d.Key && g.Rev != d.Rev && g.Rev != 0 && b.top.revisionOf(g.Key) == g.Rev {
 				return b.restore(ctx, b.revision())
 			}
 		}
