@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/dashi-mq/dashi/backends/memory"
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/virtual"
 	"github.com/dashi-mq/dashi/virtual/broker"
 )
 
@@ -300,5 +302,37 @@ func TestAQueueThatIsRemovedBeforeItIsDeclaredAgainEndsItsConsumers(t *testing.T
 		if !strings.Contains(l.log.String(), "cannot be declared again\" queue=orders") {
 			t.Errorf("nobody is told:\n%s", &l.log)
 		}
+	})
+}
+
+// A registry that was behind and has caught up cannot tell that it has lost something. A publisher finds out: its guard does not hold,
+// though nothing has changed.
+func TestAGuardThatNeverHoldsShowsThatTheStoreHasGoneBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		place := memory.New()
+		_, conn := process(t, virtual.Intercept(place.Open(), func(ctx context.Context, c virtual.Call, next func(context.Context) error) error {
+			err := next(ctx)
+			if c.Method == "Registry.Changes" && errors.Is(err, virtual.ErrLost) {
+				time.Sleep(time.Second) // who waits is not to ask all the time
+				return nil
+			}
+			return err
+		}), broker.Options{})
+		ch := open(t, conn)
+		if err := ch.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		declare(t, ch, "q", nil)
+		ds := consume(t, ch, "q", channel.ConsumeOptions{})
+		for _, body := range []string{"a", "b"} {
+			confirmed(t, ch, "", "q", body)
+			comes(t, ds, body)
+			place.Flush()
+		}
+		tx := open(t, conn)
+		if err := errors.Join(tx.Tx(t.Context()), tx.Publish(t.Context(), "", "q", channel.Publishing{Body: []byte("c")}), tx.TxCommit(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		comes(t, ds, "c")
 	})
 }
