@@ -308,15 +308,19 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 	return nil
 }
 
-// ackOne acks one delivery, again until it is answered. What is stale then is the work of an earlier try as long as the lease has not
-// been lost: nobody else can have had the message.
+// ackOne acks one delivery, under a holder again until it is answered. What is stale then is the work of an earlier try as long as the
+// holder has not lost its lease: nobody else can have had the message. Without holders nobody could know, and it is sent once.
 func (b *Broker) ackOne(ctx context.Context, e *entry) error {
 	sent := 0
-	err := b.persist(ctx, func() error {
+	ack := func() error {
 		sent++
 		return b.store.Settle(ctx, []virtual.Settlement{e.settlement(virtual.Ack)})
-	})
-	if sent == 1 || !errors.Is(err, virtual.ErrStale) || b.holders == nil || e.lost {
+	}
+	if b.holders == nil {
+		return ack()
+	}
+	err := b.persist(ctx, ack)
+	if sent == 1 || !errors.Is(err, virtual.ErrStale) || e.lost {
 		return err
 	}
 	refs := []virtual.QueueRef{e.msg.Queue}
