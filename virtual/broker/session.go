@@ -66,12 +66,7 @@ func (b *Broker) sessionLost() {
 	b.mu.Lock()
 	b.session = newName()
 	b.mu.Unlock()
-	if err := b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL); err != nil {
-		return // the heartbeat goes on
-	}
-	if err := b.refresh(b.ctx); err != nil {
-		return
-	}
+	_ = b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL) // else the heartbeat does
 	b.spawn(b.registerAgain)
 }
 
