@@ -59,6 +59,7 @@ type lines struct {
 type line struct {
 	net.Conn
 	of    *lines
+	raw   bool         // without TLS
 	calls atomic.Int32 // reads and writes under way
 	asked atomic.Bool  // a request was sent, and nothing of its reply has come
 }
@@ -86,7 +87,8 @@ func (l *lines) DialHook(dial goredis.DialHook) goredis.DialHook {
 			return nil, virtual.ErrClosed
 		}
 		l.open[c] = struct{}{}
-		if raw, ok := conn.(syscall.Conn); ok {
+		raw, ok := conn.(syscall.Conn)
+		if c.raw = ok; ok {
 			return rawLine{c, raw}, nil
 		}
 		return c, nil
@@ -102,13 +104,14 @@ func (*lines) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.Proc
 }
 
 // doubt ends the connections on which nothing is under way, since another one has broken: each of them may break at its next use, as
-// all do whose server or network has gone, and a call is not made again often enough to try them all.
+// all do whose server or network has gone, and a call is not made again often enough to try them all. Those with TLS stay: the client
+// would not see that they have ended.
 func (l *lines) doubt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.open {
-		if c.calls.Load() == 0 && !c.asked.Load() {
-			_ = c.Conn.Close() // the client sees that when it takes it
+		if c.raw && c.calls.Load() == 0 && !c.asked.Load() {
+			c.cut() // the client sees that when it takes it
 		}
 	}
 }
@@ -136,9 +139,18 @@ func (l *lines) close() {
 	defer l.mu.Unlock()
 	l.closed = true
 	for c := range l.open {
-		_ = c.Conn.Close()
+		c.cut()
 	}
 	clear(l.open)
+}
+
+// cut ends the connection without a word: TLS would say goodbye, and wait for that.
+func (c *line) cut() {
+	if under, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		_ = under.NetConn().Close()
+		return
+	}
+	_ = c.Conn.Close()
 }
 
 // Close closes the connection.
