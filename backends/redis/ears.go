@@ -22,6 +22,8 @@ const often = 5 * time.Second
 // becomes due in so many microseconds, earlier than all before), "expire" (a head does), "registry" (something changed).
 type ears struct {
 	s    *Store
+	open chan struct{} // closed when the connection is made, or err says why it is not
+	err  error
 	conn *goredis.PubSub
 	lost chan struct{} // closed when nothing is heard any more
 	due  chan time.Duration
@@ -44,30 +46,50 @@ type waiter struct {
 // listen returns the ears of the handle, making them at first, within a call that Close waits for.
 func (s *Store) listen(ctx context.Context) (*ears, error) {
 	s.earsMu.Lock()
-	defer s.earsMu.Unlock()
-	if s.ears != nil {
-		select {
-		case <-s.ears.lost:
-		default:
-			return s.ears, nil
+	e := s.ears
+	if e == nil || e.deaf() {
+		e = &ears{
+			s: s, open: make(chan struct{}), lost: make(chan struct{}), due: make(chan time.Duration, 1), now: make(chan struct{}, 1),
+			waiting: map[string]*waiting{}, waiters: map[string]*waiter{},
 		}
+		s.ears = e
+		s.tasks.Go(e.begin)
 	}
-	e := &ears{
-		s: s, lost: make(chan struct{}), due: make(chan time.Duration, 1), now: make(chan struct{}, 1),
-		waiting: map[string]*waiting{}, waiters: map[string]*waiter{},
+	s.earsMu.Unlock()
+	select {
+	case <-e.open:
+		return e, e.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	channels := []string{s.base + "get:" + s.handle, s.base + "due", s.base + "expire", s.base + "registry"}
-	e.conn = s.client.Subscribe(ctx, channels...)
-	for range channels { // confirmed: from now on nothing is missed
-		if _, err := e.conn.ReceiveTimeout(ctx, often); err != nil {
+}
+
+// begin subscribes, and listens once that is confirmed: from then on nothing is missed.
+func (e *ears) begin() {
+	base := e.s.base
+	channels := []string{base + "get:" + e.s.handle, base + "due", base + "expire", base + "registry"}
+	e.conn = e.s.client.Subscribe(e.s.ctx, channels...)
+	for range channels {
+		if _, e.err = e.conn.ReceiveTimeout(e.s.ctx, often); e.err != nil {
 			_ = e.conn.Close()
-			return nil, err
+			close(e.lost)
+			close(e.open)
+			return
 		}
 	}
-	s.ears = e
-	s.tasks.Go(e.hear)
-	s.tasks.Go(e.keep)
-	return e, nil
+	close(e.open)
+	e.s.tasks.Go(e.hear)
+	e.keep()
+}
+
+// deaf reports whether nothing is heard any more.
+func (e *ears) deaf() bool {
+	select {
+	case <-e.lost:
+		return true
+	default:
+		return false
+	}
 }
 
 // hear passes on what is published until the connection is lost or the handle is closed.
@@ -207,22 +229,30 @@ func (e *ears) alive() bool {
 	return !dead && e.conn.Ping(e.s.ctx) == nil
 }
 
-// add subscribes to the wake-ups of a waiter. heard is closed when they come.
-func (e *ears) add(name string, wake func(virtual.QueueRef), heard chan struct{}) error {
-	e.order.Lock()
-	defer e.order.Unlock()
+// add has a waiter hear of its wake-ups, once they are asked for: heard is closed when they come.
+func (e *ears) add(name string, wake func(virtual.QueueRef), heard chan struct{}) {
 	e.mu.Lock()
 	e.waiters[name] = &waiter{wake: wake, heard: heard}
 	e.mu.Unlock()
-	return e.conn.Subscribe(e.s.ctx, e.s.base+"wake:"+name)
 }
 
 // remove ends the wake-ups of a waiter: none comes once it has returned.
 func (e *ears) remove(name string) {
-	e.order.Lock()
-	defer e.order.Unlock()
 	e.mu.Lock()
 	delete(e.waiters, name)
 	e.mu.Unlock()
-	_ = e.conn.Unsubscribe(e.s.ctx, e.s.base+"wake:"+name)
+	e.s.tasks.Go(func() { _ = e.subscribe(name) })
+}
+
+// subscribe tells the server whether somebody waits for the wake-ups of a name.
+func (e *ears) subscribe(name string) error {
+	e.order.Lock()
+	defer e.order.Unlock()
+	e.mu.Lock()
+	wanted := e.waiters[name] != nil
+	e.mu.Unlock()
+	if !wanted {
+		return e.conn.Unsubscribe(e.s.ctx, e.s.base+"wake:"+name)
+	}
+	return e.conn.Subscribe(e.s.ctx, e.s.base+"wake:"+name)
 }

@@ -92,7 +92,11 @@ func (s *Store) get(ctx context.Context, r *virtual.GetRequest, w *waiting, wait
 func (s *Store) strike(r *virtual.GetRequest, w *waiting) {
 	ctx, stop := context.WithTimeout(context.Background(), time.Second)
 	defer stop()
-	_ = s.client.HDel(ctx, s.base+"w:"+id(r.Queue), "g"+w.name).Err()
+	for range 3 {
+		if s.client.HDel(ctx, s.base+"w:"+id(r.Queue), "g"+w.name).Err() == nil {
+			return
+		}
+	}
 }
 
 // rooms writes "priority:room,…".

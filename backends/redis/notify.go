@@ -117,10 +117,11 @@ func (s *Store) Notify(ctx context.Context, waiter string, ready chan<- struct{}
 		return err
 	}
 	heard := make(chan struct{})
-	if err := e.add(waiter, wake, heard); err != nil {
+	e.add(waiter, wake, heard)
+	defer e.remove(waiter)
+	if err := s.ask(ctx, func() error { return e.subscribe(waiter) }); err != nil {
 		return err
 	}
-	defer e.remove(waiter)
 	for {
 		select {
 		case <-heard:

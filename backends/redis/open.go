@@ -33,13 +33,15 @@ func Open(ctx context.Context, rawURL string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := goredis.NewClient(client)
+	c, lines := goredis.NewClient(client), newLines()
+	c.AddHook(lines)
 	s, err := New(ctx, c, o)
 	if err != nil {
+		lines.close()
 		_ = c.Close()
 		return nil, err
 	}
-	s.owned = true
+	s.owned, s.lines = true, lines
 	return s, nil
 }
 

@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/dashi-mq/dashi/virtual"
 )
 
@@ -53,12 +55,12 @@ func (s *Store) List(ctx context.Context) ([]virtual.QueueRef, error) {
 		return nil, err
 	}
 	defer s.leave()
-	ids, err := s.client.SMembers(ctx, s.base+"queues").Result()
-	if err != nil {
+	ids := goredis.NewStringSliceCmd(ctx, "smembers", s.base+"queues")
+	if err := s.ask(ctx, func() error { return s.client.Process(ctx, ids) }); err != nil {
 		return nil, err
 	}
-	refs := make([]virtual.QueueRef, len(ids))
-	for i, id := range ids {
+	refs := make([]virtual.QueueRef, len(ids.Val()))
+	for i, id := range ids.Val() {
 		refs[i] = refOf(id)
 	}
 	return refs, nil

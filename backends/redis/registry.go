@@ -59,6 +59,13 @@ func (s *Store) changes(ctx context.Context, since uint64) (recs []virtual.Recor
 	if err != nil {
 		return nil, since, false, 0, err
 	}
+	if text(answer[0]) == "lost" {
+		// The layout went, too. Another version may have come before us.
+		if err := s.ask(ctx, func() error { return s.checkLayout(ctx) }); err != nil {
+			return nil, since, false, 0, err
+		}
+		return nil, since, false, 0, virtual.ErrLost
+	}
 	rev, reset, ends = uint64(number(answer[0])), text(answer[1]) == "1", time.Duration(number(answer[2]))*time.Microsecond
 	for f := range slices.Chunk(answer[3:], 5) {
 		recs = append(recs, virtual.Record{

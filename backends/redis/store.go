@@ -38,6 +38,7 @@ type Options struct {
 type Store struct {
 	client  goredis.UniversalClient
 	owned   bool
+	lines   *lines // of a client that is owned; nil: not known
 	base    string // what the names of all keys begin with
 	handle  string // names this handle among all
 	durable bool
@@ -66,13 +67,14 @@ var (
 )
 
 // New returns a handle on a vhost in the server of a client that is the program's own: Close leaves the client open. The client may
-// retry what it likes: the store's scripts it sends once. New asks the server for its layout and whether it is durable.
+// retry what it likes: the store's scripts it sends once. Its ReadTimeout bounds a Get whose context has ended, and Close. New asks the server
+// for its layout and whether it is durable.
 func New(ctx context.Context, client goredis.UniversalClient, o Options) (*Store, error) {
 	s, err := build(client, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.greet(ctx); err != nil {
+	if err := s.ask(ctx, func() error { return s.greet(ctx) }); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -96,20 +98,10 @@ func build(client goredis.UniversalClient, o Options) (*Store, error) {
 	return s, nil
 }
 
-// greet checks the layout, or writes it into a place that has none, and asks whether the server keeps what it has.
+// greet checks the layout and asks whether the server keeps what it has.
 func (s *Store) greet(ctx context.Context) error {
-	key := s.base + "layout"
-	is, err := s.client.Get(ctx, key).Result()
-	if errors.Is(err, goredis.Nil) {
-		if err = s.client.SetNX(ctx, key, layout, 0).Err(); err == nil {
-			is, err = s.client.Get(ctx, key).Result()
-		}
-	}
-	if err != nil {
+	if err := s.checkLayout(ctx); err != nil {
 		return fmt.Errorf("open redis store: %w", err)
-	}
-	if is != layout {
-		return fmt.Errorf("open redis store: the keys under %q have layout %q, this version reads %q", s.base, is, layout)
 	}
 	if c, err := s.client.ConfigGet(ctx, "appendonly").Result(); err == nil {
 		s.durable = c["appendonly"] == "yes"
@@ -117,6 +109,21 @@ func (s *Store) greet(ctx context.Context) error {
 		s.durable = strings.Contains(info, "aof_enabled:1")
 	}
 	return nil
+}
+
+// checkLayout refuses a layout of another version, and writes it into a place that has none.
+func (s *Store) checkLayout(ctx context.Context) error {
+	key := s.base + "layout"
+	is, err := s.client.Get(ctx, key).Result()
+	if errors.Is(err, goredis.Nil) {
+		if err = s.client.SetNX(ctx, key, layout, 0).Err(); err == nil {
+			is, err = s.client.Get(ctx, key).Result()
+		}
+	}
+	if err == nil && is != layout {
+		err = fmt.Errorf("the keys under %q have layout %q, this version reads %q", s.base, is, layout)
+	}
+	return err
 }
 
 // Traits tells what the store promises. Durable it is where the server appends to a file, as it said at the beginning.
@@ -127,14 +134,15 @@ func (s *Store) Traits() virtual.Traits {
 	}
 }
 
-// Close ends what waits on this handle and refuses further calls. Messages and leases stay.
+// Close ends what waits on this handle and refuses further calls. Messages and leases stay. Calls that are on their way have a second
+// to come to their end; then the connections are closed under them, or, where the client is the program's own, its timeouts end them.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
 	s.mu.Unlock()
 	s.close()
-	s.tasks.Wait()
+	s.finish()
 	if first && s.owned {
 		return s.client.Close()
 	}
@@ -147,7 +155,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	return s.client.Ping(ctx).Err()
+	return s.ask(ctx, func() error { return s.client.Ping(ctx).Err() })
 }
 
 // enter counts a call, which Close waits for; leave ends it.
@@ -183,16 +191,37 @@ func (once) NoRetry() bool { return true }
 // or a restart, is told again, since it has done nothing then.
 func (s *Store) run(ctx context.Context, script *script, args ...any) *goredis.Cmd {
 	if err := s.enter(ctx); err != nil {
-		c := goredis.NewCmd(ctx)
-		c.SetErr(err)
-		return c
+		return failed(ctx, err)
 	}
 	defer s.leave()
 	c := goredis.NewCmd(ctx, append([]any{"evalsha", script.sha, 1, s.base}, args...)...)
-	if err := s.client.Process(ctx, once{c}); goredis.HasErrorPrefix(err, "NOSCRIPT") {
-		c = goredis.NewCmd(ctx, append([]any{"eval", script.text, 1, s.base}, args...)...)
-		_ = s.client.Process(ctx, once{c}) // c has the error
+	err := s.ask(ctx, func() error {
+		err := s.client.Process(ctx, once{c})
+		if goredis.HasErrorPrefix(err, "NOSCRIPT") {
+			c = goredis.NewCmd(ctx, append([]any{"eval", script.text, 1, s.base}, args...)...)
+			err = s.client.Process(ctx, once{c})
+		}
+		return err
+	})
+	if err == nil {
+		return c
 	}
+	if s.lines != nil && ctx.Err() == nil && !isReply(err) {
+		s.lines.doubt()
+	}
+	return failed(ctx, err) // c may still be on its way
+}
+
+// isReply reports whether an error is what the server has answered.
+func isReply(err error) bool {
+	_, ok := errors.AsType[goredis.Error](err)
+	return ok
+}
+
+// failed is a command that was not answered.
+func failed(ctx context.Context, err error) *goredis.Cmd {
+	c := goredis.NewCmd(ctx)
+	c.SetErr(err)
 	return c
 }
 
