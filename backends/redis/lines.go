@@ -16,26 +16,32 @@ import (
 // patience is how long Close lets calls that are on their way come to their end before it takes their connections away.
 const patience = time.Second
 
-// ask makes a call of the client and returns when it has its answer or ctx has ended: the client looks at the deadline of a
-// context while it waits for a reply, but not at its end. A call that was given up goes on until the client's own timeouts or
-// Close end it, and nobody hears of it. It belongs to a call that has entered.
+// grace is how long a call whose context has ended may still wait for its reply before it is given up.
+const grace = 50 * time.Millisecond
+
+// ask makes a call of the client that returns soon after ctx has ended: the client looks at the deadline of a context while it waits
+// for a reply, but not at its end. Since it does not say on which connection it waits, all are taken from it on which nothing was heard
+// since a request that is no older than the call; others who wait there hear of a broken connection. A client of the program's own is
+// left to its timeouts.
 func (s *Store) ask(ctx context.Context, call func() error) error {
-	if ctx.Done() == nil {
+	if s.lines == nil || ctx.Done() == nil {
 		return call()
 	}
-	done := make(chan error, 1)
-	s.tasks.Go(func() { done <- call() })
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-done: // both at once
-		return err
-	default:
+	var over atomic.Bool
+	begin := time.Now()
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(grace, func() {
+			if !over.Load() {
+				s.lines.breakSilent(begin)
+			}
+		})
+	})
+	err := call()
+	over.Store(true)
+	if !stop() && err != nil {
 		return ctx.Err()
 	}
+	return err
 }
 
 // finish waits for all calls. Those that do not end by themselves lose their connections, where these are the store's own.
@@ -50,6 +56,7 @@ func (s *Store) finish() {
 // lines are the connections of a client of the store's own, so that Close can end all of them, whatever the client is doing
 // with them: a client ends those that it has in its pool, and not one on which it still says hello.
 type lines struct {
+	since  time.Time // what times are counted from
 	mu     sync.Mutex
 	open   map[*line]struct{}
 	closed bool
@@ -57,11 +64,12 @@ type lines struct {
 
 // line is one of the connections.
 type line struct {
-	net.Conn
-	of    *lines
-	raw   bool         // without TLS
-	calls atomic.Int32 // reads and writes under way
-	asked atomic.Bool  // a request was sent, and nothing of its reply has come
+	net.Conn // nil while it is made
+	of       *lines
+	dialing  context.CancelFunc
+	raw      bool         // without TLS
+	calls    atomic.Int32 // reads and writes under way
+	asked    atomic.Int64 // when a request was sent of whose reply nothing has come, in nanoseconds since of.since; 0: none was
 }
 
 // rawLine is one without TLS: the client looks through it whether the server has closed it.
@@ -70,23 +78,37 @@ type rawLine struct {
 	syscall.Conn
 }
 
-func newLines() *lines { return &lines{open: map[*line]struct{}{}} }
+func newLines() *lines { return &lines{since: time.Now(), open: map[*line]struct{}{}} }
 
-// DialHook is dial with connections that are known.
+// DialHook is dial with connections that are known, and can be ended while they are made, too.
 func (l *lines) DialHook(dial goredis.DialHook) goredis.DialHook {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		c := &line{Conn: conn, of: l}
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		c := &line{of: l, dialing: end}
+		c.ask()
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		if l.closed {
-			_ = conn.Close()
-			return nil, virtual.ErrClosed
+			end()
 		}
 		l.open[c] = struct{}{}
+		l.mu.Unlock()
+		conn, err := dial(ctx, network, address)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if err == nil && ctx.Err() != nil {
+			_ = conn.Close()
+			err = ctx.Err()
+		}
+		if err != nil {
+			delete(l.open, c)
+			if l.closed {
+				err = virtual.ErrClosed
+			}
+			return nil, err
+		}
+		c.Conn = conn
+		c.asked.Store(0)
 		raw, ok := conn.(syscall.Conn)
 		if c.raw = ok; ok {
 			return rawLine{c, raw}, nil
@@ -110,18 +132,31 @@ func (l *lines) doubt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.open {
-		if c.raw && c.calls.Load() == 0 && !c.asked.Load() {
+		if c.raw && c.calls.Load() == 0 && c.asked.Load() == 0 {
 			c.cut() // the client sees that when it takes it
 		}
 	}
 }
+
+// breakSilent ends the connections on which a request was sent since then, and nothing heard.
+func (l *lines) breakSilent(since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		if c.asked.Load() > int64(since.Sub(l.since)) {
+			c.cut()
+		}
+	}
+}
+
+func (c *line) ask() { c.asked.Store(int64(time.Since(c.of.since)) + 1) }
 
 func (c *line) Read(b []byte) (int, error) {
 	c.calls.Add(1)
 	defer c.calls.Add(-1)
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.asked.Store(false)
+		c.asked.Store(0)
 	}
 	return n, err
 }
@@ -129,7 +164,7 @@ func (c *line) Read(b []byte) (int, error) {
 func (c *line) Write(b []byte) (int, error) {
 	c.calls.Add(1)
 	defer c.calls.Add(-1)
-	c.asked.Store(true)
+	c.ask()
 	return c.Conn.Write(b)
 }
 
@@ -144,8 +179,12 @@ func (l *lines) close() {
 	clear(l.open)
 }
 
-// cut ends the connection without a word: TLS would say goodbye, and wait for that.
+// cut ends the connection without a word: TLS would say goodbye, and wait for that. The lock is held.
 func (c *line) cut() {
+	if c.Conn == nil {
+		c.dialing()
+		return
+	}
 	if under, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
 		_ = under.NetConn().Close()
 		return

@@ -209,7 +209,7 @@ func (s *Store) run(ctx context.Context, script *script, args ...any) *goredis.C
 	if s.lines != nil && ctx.Err() == nil && !isReply(err) {
 		s.lines.doubt()
 	}
-	return failed(ctx, err) // c may still be on its way
+	return failed(ctx, err)
 }
 
 // isReply reports whether an error is what the server has answered.
