@@ -3,6 +3,7 @@ package redis
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,18 +22,56 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 	if err := checkSizes(r.Messages); err != nil {
 		return evicted, err
 	}
-	p := newPut(&r, limits, len(limits) > 0 && len(r.Messages) == 0)
-	a := p.head(make([]any, 0, 8+2*len(r.Guard)+8*len(p.groups)+4*len(r.Messages)))
-	a = append(a, len(p.groups))
-	answer, err := s.run(ctx, putScript, p.body(a)...).Slice()
+	if s.spread() {
+		r.Guard = nil // a trait it does not have
+	}
+	parts, calls := s.split(newPut(&r, limits, len(limits) > 0 && len(r.Messages) == 0))
+	answers, err := s.runAll(ctx, calls)
 	if err != nil {
 		return evicted, err
 	}
-	return p.outcome(answer, evicted, nil)
+	return merge(parts, answers, evicted)
 }
 
-// Apply puts and settles in one step, or does nothing.
+// split parts a request by where its queues are, each part with a mark of its own under the producer's name and the request's
+// sequence: what is said again after an error is done where it was not, and answered by the mark where it was.
+func (s *Store) split(p *put) (parts []put, calls []call) {
+	in, groups := byPart(s, p.groups, func(g *putGroup) virtual.QueueRef { return g.ref })
+	if len(in) == 0 {
+		in, groups = []int{0}, [][]putGroup{nil} // nothing is put, and that is what the mark says
+	}
+	for i := range in {
+		part := put{p.r, groups[i]}
+		parts, calls = append(parts, part), append(calls, call{putScript, s.parts[in[i]], part.args()})
+	}
+	return parts, calls
+}
+
+// merge puts together what became of the parts of a request. Items are numbered as in the whole.
+func merge(parts []put, answers [][]any, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	out := evicted
+	var failed *virtual.BatchError
+	for i := range parts {
+		var err error
+		out, err = parts[i].outcome(answers[i], out, nil)
+		batch, isBatch := errors.AsType[*virtual.BatchError](err)
+		switch {
+		case isBatch && failed == nil:
+			failed = batch
+		case isBatch:
+			failed.Items = append(failed.Items, batch.Items...)
+		case err != nil:
+			return evicted, err
+		}
+	}
+	return out, sorted(failed).Or()
+}
+
+// Apply puts and settles in one step, or does nothing. It is an error where the queues are in several slots: see Offers.
 func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	if s.spread() {
+		return evicted, errors.ErrUnsupported
+	}
 	if err := checkSizes(r.Messages); err != nil {
 		return evicted, err
 	}
@@ -47,7 +86,7 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 	}
 	a := p.head(nil)
 	a = append(answers.args(append(a, len(answers.groups))), len(p.groups))
-	answer, err := s.run(ctx, applyScript, p.body(a)...).Slice()
+	answer, err := s.run(ctx, s.home, applyScript, p.body(a)...).Slice()
 	if err != nil {
 		return evicted, err
 	}
@@ -117,6 +156,16 @@ func (p *put) group(ref virtual.QueueRef) int {
 	return at
 }
 
+// args are those of a Put.
+func (p *put) args() []any {
+	size := 8 + 2*len(p.r.Guard) + 8*len(p.groups)
+	for i := range p.groups {
+		size += 4 * len(p.groups[i].items)
+	}
+	a := p.head(make([]any, 0, size))
+	return p.body(append(a, len(p.groups)))
+}
+
 // head appends the producer and the guard.
 func (p *put) head(a []any) []any {
 	a = append(a, p.r.Producer, strconv.FormatUint(p.r.Sequence, 10), len(p.r.Guard))
@@ -129,8 +178,11 @@ func (p *put) head(a []any) []any {
 // body appends the groups with their messages.
 func (p *put) body(a []any) []any {
 	size := 0
-	for _, m := range p.r.Messages {
-		size += len(m.ID) + len(m.Payload.Bytes())
+	for i := range p.groups {
+		for _, item := range p.groups[i].items {
+			m := p.r.Messages[item]
+			size += len(m.ID) + len(m.Payload.Bytes())
+		}
 	}
 	values := make([]byte, 0, size)
 	for i := range p.groups {

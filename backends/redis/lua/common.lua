@@ -1,4 +1,5 @@
--- What every script begins with. KEYS[1] is what the names of all keys of the vhost begin with.
+-- What every script begins with. KEYS[1] is what the names of all keys of the vhost begin with, or of the part of it that the queues
+-- are in.
 
 local base = KEYS[1]
 local call = redis.call
@@ -11,6 +12,11 @@ local function text(n) return string.format('%.0f', n) end
 local function clock()
   local t = call('TIME')
   return t[1] * 1000000 + t[2]
+end
+
+-- publish says something under the vhost's name, whatever the part.
+local function publish(channel, message)
+  call('PUBLISH', (string.gsub(base, '#%d+}part:$', '}:')) .. channel, message)
 end
 
 local read = 0 -- of ARGV

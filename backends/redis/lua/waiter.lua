@@ -21,13 +21,13 @@ local function wakeOne(q, field, max, rooms)
   call('HSET', key(q, 'w'), field, max .. ' ' .. nowtext .. ' ' .. rooms)
   local name = string.sub(field, 2)
   if string.sub(field, 1, 1) == 'g' then
-    call('PUBLISH', base .. 'get:' .. rooms, name)
+    publish('get:' .. rooms, name)
     return
   end
   -- What is published may get lost: the waiter looks into its log now and then.
   call('ZADD', base .. 'log:' .. name, nowtext, q.id)
   call('EXPIRE', base .. 'log:' .. name, 3600)
-  call('PUBLISH', base .. 'wake:' .. name, q.id)
+  publish('wake:' .. name, q.id)
 end
 
 -- wake tells everybody who has not been told, but for one.
