@@ -1,0 +1,508 @@
+package redis_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/dashi-mq/dashi/backends/memory"
+	"github.com/dashi-mq/dashi/backends/redis"
+	"github.com/dashi-mq/dashi/virtual"
+)
+
+// eachServer runs a test on a single server and, where there is one, on a Cluster, with the queues in several slots.
+func eachServer(t *testing.T, f func(t *testing.T, server string)) {
+	for name, get := range map[string]func(testing.TB) string{"server": serverURL, "cluster": clusterURL} {
+		t.Run(name, func(t *testing.T) { f(t, with(get(t), "slots", redis.SlotsQueue)) })
+	}
+}
+
+// pair are two stores that are asked the same: Redis, its queues in several slots, and the reference.
+type pair struct {
+	t       *testing.T
+	rng     *rand.Rand
+	queues  []virtual.QueueRef // the last ones are deleted
+	redis   *redis.Store
+	memory  *memory.Store
+	bodies  int
+	taken   [][2]virtual.Taken // by either
+	request virtual.PutRequest
+	limits  []virtual.Limit
+}
+
+// TestWhatIsPartedIsPutTogether asks for several queues at once, at random, and wants what the reference says: which items
+// failed and why, what was evicted, which answers are stale, which holders are lost.
+func TestWhatIsPartedIsPutTogether(t *testing.T) {
+	eachServer(t, func(t *testing.T, server string) {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		for i := range uint64(8) {
+			p := newPair(t, server, rand.New(rand.NewPCG(seed, i)))
+			for range 60 {
+				p.step()
+			}
+			p.finish()
+		}
+	})
+}
+
+func newPair(t *testing.T, server string, rng *rand.Rand) *pair {
+	p := &pair{t: t, rng: rng, redis: open(t, newPlace(t, server)), memory: memory.New().Open()}
+	for i := range 12 {
+		q := virtual.QueueRef{Name: fmt.Sprint("queue-", i), Incarnation: "1"}
+		p.queues = append(p.queues, q)
+		for _, s := range p.stores() {
+			must(t, s.Create(t.Context(), q), "Create")
+			if i >= 10 {
+				_, err := s.Delete(t.Context(), q)
+				must(t, err, "Delete")
+			}
+		}
+	}
+	return p
+}
+
+// whole is what is parted: requests for several queues.
+type whole interface {
+	virtual.Store
+	virtual.Bounded
+	virtual.Holders
+	virtual.Namespace
+}
+
+func (p *pair) stores() [2]whole { return [2]whole{p.redis, p.memory} }
+
+func (p *pair) step() {
+	switch n := p.rng.IntN(10); {
+	case n < 4:
+		p.put()
+	case n < 5 && p.request.Sequence > 0:
+		p.send("the same Put again")
+	case n < 7:
+		p.get()
+	case n < 9:
+		p.settle()
+	default:
+		p.renew()
+	}
+}
+
+func (p *pair) put() {
+	p.request = virtual.PutRequest{Producer: "producer", Sequence: p.request.Sequence + 1}
+	for range p.rng.IntN(20) {
+		p.bodies++
+		m := &virtual.Message{Queue: p.queues[p.rng.IntN(len(p.queues))], Payload: virtual.Bytes(fmt.Sprint("m", p.bodies))}
+		m.ID[0], m.ID[1] = byte(p.bodies), byte(p.bodies>>8)
+		p.request.Messages = append(p.request.Messages, m)
+	}
+	p.limits = nil
+	for _, q := range p.queues {
+		l := virtual.Limit{Queue: q, MaxLen: p.rng.IntN(4), MaxBytes: -1, Reject: p.rng.IntN(2) == 0}
+		if p.rng.IntN(2) == 0 {
+			l.Holder, l.Lease = "limit", time.Hour
+		}
+		if p.rng.IntN(3) > 0 {
+			p.limits = append(p.limits, l)
+		}
+	}
+	p.send("Put")
+}
+
+func (p *pair) send(what string) {
+	var said [2]string
+	for i, s := range p.stores() {
+		evicted, err := s.PutBounded(p.t.Context(), p.request, p.limits, nil)
+		said[i] = failures(err) + byQueue(evicted)
+	}
+	p.same(fmt.Sprintf("%s of %d messages under %d limits", what, len(p.request.Messages), len(p.limits)), said)
+}
+
+func (p *pair) get() {
+	r := virtual.GetRequest{Queue: p.queues[p.rng.IntN(len(p.queues))], Max: 1 + p.rng.IntN(3), Lease: time.Hour}
+	var got [2][]virtual.Taken
+	var said [2]string
+	for i, s := range p.stores() {
+		var err error
+		got[i], _, err = s.Get(p.t.Context(), r, nil)
+		said[i] = fmt.Sprint(failures(err), bodies(got[i]))
+	}
+	p.same("Get from "+r.Queue.Name, said)
+	for i := range got[0] {
+		p.taken = append(p.taken, [2]virtual.Taken{got[0][i], got[1][i]})
+	}
+}
+
+// settle answers some takings, of which those answered before are stale.
+func (p *pair) settle() {
+	var answers [2][]virtual.Settlement
+	for range min(len(p.taken), 1+p.rng.IntN(12)) {
+		both, kind := p.taken[p.rng.IntN(len(p.taken))], []virtual.Kind{virtual.Ack, virtual.Requeue}[p.rng.IntN(2)]
+		if slices.ContainsFunc(answers[0], func(st virtual.Settlement) bool { return st.ID == both[0].ID }) {
+			continue // who answers twice in one request is told so of either
+		}
+		for i, t := range both {
+			answers[i] = append(answers[i], settled(kind, 0, t)...)
+		}
+	}
+	var said [2]string
+	for i, s := range p.stores() {
+		said[i] = failures(s.Settle(p.t.Context(), answers[i]))
+	}
+	p.same(fmt.Sprintf("Settle of %d", len(answers[0])), said)
+}
+
+// renew renews a holder on queues on some of which it is not known.
+func (p *pair) renew() {
+	name := fmt.Sprint("holder-", p.bodies, p.rng.Uint64())
+	for _, q := range p.queues[:10] {
+		if p.rng.IntN(2) == 0 {
+			for _, s := range p.stores() {
+				_, _, err := s.Get(p.t.Context(), virtual.GetRequest{Queue: q, Max: 1, MaxBytes: 1, Lease: time.Hour, Holder: name, Take: 1, Fence: 1}, nil)
+				must(p.t, err, "Get of a holder")
+			}
+		}
+	}
+	asked := slices.Clone(p.queues)
+	p.rng.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
+	var said [2]string
+	for i, s := range p.stores() {
+		lost, err := s.Renew(p.t.Context(), name, asked, time.Hour)
+		must(p.t, err, "Renew")
+		var names []string
+		for _, q := range lost {
+			names = append(names, q.Name)
+		}
+		slices.Sort(names)
+		said[i] = fmt.Sprint(names)
+	}
+	p.same("Renew", said)
+}
+
+// finish compares what is left.
+func (p *pair) finish() {
+	var said [2]string
+	for i, s := range p.stores() {
+		all, err := s.List(p.t.Context())
+		must(p.t, err, "List")
+		var names []string
+		for _, q := range all {
+			n, err := s.Size(p.t.Context(), q)
+			must(p.t, err, "Size")
+			names = append(names, fmt.Sprint(q.Name, ": ", n))
+		}
+		slices.Sort(names)
+		said[i] = strings.Join(names, ", ")
+	}
+	p.same("what is left", said)
+}
+
+func (p *pair) same(what string, said [2]string) {
+	p.t.Helper()
+	if said[0] != said[1] {
+		p.t.Fatalf("%s: Redis says\n%s\nand the reference\n%s", what, said[0], said[1])
+	}
+}
+
+// failures tells which items failed and why.
+func failures(err error) string {
+	batch, ok := errors.AsType[*virtual.BatchError](err)
+	if !ok {
+		return fmt.Sprintln(err)
+	}
+	var b strings.Builder
+	for _, it := range batch.Items {
+		fmt.Fprintln(&b, it.Index, it.Err)
+	}
+	return b.String()
+}
+
+// byQueue tells what came of each queue, in order, and whether it is leased.
+func byQueue(ts []virtual.Taken) string {
+	of := map[string]string{}
+	for _, t := range ts {
+		of[t.Queue.Name] += fmt.Sprintf(" %s (leased: %v)", t.Payload.Bytes(), t.Receipt != nil)
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		fmt.Fprintln(&b, name, of[name])
+	}
+	return b.String()
+}
+
+// TestAQueueStaysInItsPart: where a queue is must never change, or what is in it is lost.
+func TestAQueueStaysInItsPart(t *testing.T) {
+	server := serverURL(t)
+	u := newPlace(t, with(server, "slots", redis.SlotsQueue))
+	s, c := open(t, u), client(t, server)
+	for name, part := range map[string]int{"orders": 46, "!registry": 45, "Bücher {7}": 15, "q:1": 54} {
+		if want := int(crc32.ChecksumIEEE([]byte(name)) % 64); want != part {
+			t.Errorf("this test says that %q is in part %d, and its sum that it is in %d", name, part, want)
+		}
+		must(t, s.Create(t.Context(), virtual.QueueRef{Name: name, Incarnation: "1"}), "Create")
+		key := fmt.Sprintf("%s:{/#%d}part:q:1:%s", prefixOf(u), part, name)
+		if n, err := c.Exists(t.Context(), key).Result(); n != 1 || err != nil {
+			t.Errorf("there is no key %s: %v", key, err)
+		}
+	}
+}
+
+func TestQueuesAreOnAllMasters(t *testing.T) {
+	server := clusterURL(t)
+	u := newPlace(t, server) // which is what a Cluster has by default
+	s := open(t, u)
+	for i := range 100 {
+		must(t, s.Create(t.Context(), virtual.QueueRef{Name: fmt.Sprint("queue-", i), Incarnation: "1"}), "Create")
+	}
+	all, err := s.List(t.Context())
+	if must(t, err, "List"); len(all) != 100 {
+		t.Errorf("%d queues are listed, want 100", len(all))
+	}
+	masters := 0
+	must(t, cluster(t, server).ForEachMaster(t.Context(), func(ctx context.Context, c *goredis.Client) error {
+		keys, err := c.Keys(ctx, prefixOf(u)+":*:q:*").Result()
+		if len(keys) < 10 {
+			t.Errorf("a master has %d of 100 queues", len(keys))
+		}
+		masters++
+		return err
+	}), "KEYS")
+	if masters < 3 {
+		t.Errorf("%d masters, want three", masters)
+	}
+}
+
+func TestAPlaceKeepsItsSlots(t *testing.T) {
+	for _, c := range []struct{ made, opened, refused string }{
+		{"", redis.SlotsVhost, ""},
+		{"", redis.SlotsQueue, "laid out with slots=vhost, this handle is to have slots=queue"},
+		{redis.SlotsVhost, redis.SlotsQueue, "laid out with slots=vhost, this handle is to have slots=queue"},
+		{redis.SlotsQueue, redis.SlotsVhost, "laid out with slots=queue, this handle is to have slots=vhost"},
+		{redis.SlotsQueue, redis.SlotsQueue, ""},
+		{redis.SlotsQueue, "", ""},
+	} {
+		t.Run(c.made+" "+c.opened, func(t *testing.T) {
+			u := newPlace(t, serverURL(t))
+			must(t, put(t.Context(), open(t, with(u, "slots", c.made)), "m"), "Put")
+			s, err := redis.Open(t.Context(), with(u, "slots", c.opened))
+			if c.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), c.refused) {
+					t.Errorf("opening it: %v, want it refused", err)
+				}
+				return
+			}
+			must(t, err, "Open")
+			defer s.Close()
+			if n, err := s.Size(t.Context(), orders); n != 1 || err != nil {
+				t.Errorf("there are %d messages, %v; want 1", n, err)
+			}
+		})
+	}
+}
+
+// TestAVhostNamedLikeAPartIsApart: a part is no vhost's own.
+func TestAVhostNamedLikeAPartIsApart(t *testing.T) {
+	u := newPlace(t, serverURL(t))
+	must(t, put(t.Context(), open(t, with(u, "slots", redis.SlotsQueue)), "m"), "Put")
+	for _, vhost := range []string{"/#46", "/#46part"} {
+		s := open(t, with(with(u, "slots", redis.SlotsVhost), "vhost", vhost))
+		if n, err := s.Size(t.Context(), orders); n != 0 || err != nil {
+			t.Errorf("vhost %s has %d messages of another one, %v", vhost, n, err)
+		}
+	}
+}
+
+func TestInSeveralSlotsNothingIsOneStep(t *testing.T) {
+	u := newPlace(t, serverURL(t))
+	whole, spread := open(t, u), open(t, newPlace(t, with(serverURL(t), "slots", redis.SlotsQueue)))
+	if _, ok := virtual.As[virtual.Atomic](whole); !ok || !virtual.TraitsOf(whole).Guards {
+		t.Error("slots=vhost has no Atomic, or no Guards")
+	}
+	if _, ok := virtual.As[virtual.Atomic](spread); ok || virtual.TraitsOf(spread).Guards {
+		t.Error("slots=queue claims Atomic, or Guards")
+	}
+	if _, err := spread.Apply(t.Context(), virtual.ApplyRequest{}, nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Apply with slots=queue: %v, want %v", err, errors.ErrUnsupported)
+	}
+	for _, c := range []any{(*virtual.Registry)(nil), (*virtual.Holders)(nil), (*virtual.Notifier)(nil), (*virtual.Bounded)(nil)} {
+		if !spread.Offers(c) {
+			t.Errorf("slots=queue does not offer %T", c)
+		}
+	}
+}
+
+// counts is a hook that counts scripts.
+type counts struct{ scripts atomic.Int64 }
+
+func (*counts) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+func (c *counts) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
+		c.count(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (c *counts) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []goredis.Cmder) error {
+		c.count(cmds...)
+		return next(ctx, cmds)
+	}
+}
+
+func (c *counts) count(cmds ...goredis.Cmder) {
+	for _, cmd := range cmds {
+		if cmd.Name() == "evalsha" {
+			c.scripts.Add(1)
+		}
+	}
+}
+
+// TestWhoWaitsWatchesOnlyWhereItWaits counts the scripts of a handle that waits in many queues of few parts, many times.
+func TestWhoWaitsWatchesOnlyWhereItWaits(t *testing.T) {
+	server := serverURL(t)
+	c, n := client(t, server), new(counts)
+	c.AddHook(n)
+	s, err := redis.New(t.Context(), c, redis.Options{Prefix: prefixOf(newPlace(t, server)), Slots: redis.SlotsQueue})
+	must(t, err, "New")
+	defer s.Close()
+	var queues []virtual.QueueRef
+	for i := 0; len(queues) < 20; i++ {
+		if name := fmt.Sprint("queue-", i); crc32.ChecksumIEEE([]byte(name))%64 < 2 {
+			queues = append(queues, virtual.QueueRef{Name: name, Incarnation: "1"})
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ready, woken, ended := make(chan struct{}), make(chan virtual.QueueRef, len(queues)), make(chan error, 1)
+	go func() { ended <- s.Notify(ctx, "w", ready, func(q virtual.QueueRef) { woken <- q }) }()
+	<-ready
+	begin := time.Now()
+	calls := int64(0)
+	for range 20 {
+		for _, q := range queues {
+			_, _, err := s.Get(ctx, virtual.GetRequest{Queue: q, Max: 1, Lease: time.Minute, Park: "w"}, nil)
+			must(t, err, "Get with Park")
+			must(t, s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: q, Payload: virtual.Bytes("m")}}}), "Put")
+			if got := <-woken; got != q {
+				t.Fatalf("woken for %s, want %s", got.Name, q.Name)
+			}
+			_, _, err = s.Get(ctx, virtual.GetRequest{Queue: q, Max: 1}, nil)
+			must(t, err, "Get")
+			calls += 3
+		}
+	}
+	// A look at either part to begin with, one each 5 seconds, and all that are waited in once a minute.
+	most := 4 + 3*int64(time.Since(begin)/(5*time.Second)+1)
+	if watched := n.scripts.Load() - calls; watched > most {
+		t.Errorf("beside %d calls, %d scripts were run in %v, want at most %d", calls, watched, time.Since(begin), most)
+	}
+	stop()
+	<-ended
+}
+
+// TestExpireLooksEverywhere has heads expire in many parts, some before and some while it is waited for them.
+func TestExpireLooksEverywhere(t *testing.T) {
+	eachServer(t, func(t *testing.T, server string) {
+		s := open(t, newPlace(t, server))
+		var early, late virtual.PutRequest
+		for i := range 40 {
+			m := &virtual.Message{Queue: virtual.QueueRef{Name: fmt.Sprint("queue-", i), Incarnation: "1"}, ID: virtual.ID{byte(i)}, Payload: virtual.Bytes("m"), TTL: time.Millisecond}
+			if i%2 == 0 {
+				early.Messages = append(early.Messages, m)
+			} else {
+				late.Messages = append(late.Messages, m)
+			}
+		}
+		must(t, s.Put(t.Context(), early), "Put")
+		ctx, stop := context.WithTimeout(t.Context(), limit)
+		defer stop()
+		came := map[virtual.ID]bool{}
+		for said := false; len(came) < 40; {
+			ts, _, err := s.Expire(ctx, virtual.ExpireRequest{Max: 7, Wait: limit, Lease: time.Hour}, nil)
+			must(t, err, "Expire")
+			if len(ts) == 0 || len(ts) > 7 {
+				t.Fatalf("%d have expired at once after %d of 40, want 1 to 7", len(ts), len(came))
+			}
+			for _, m := range ts {
+				came[m.ID] = true
+			}
+			if len(came) == 20 && !said {
+				said = true
+				go func() { _ = s.Put(ctx, late) }()
+			}
+		}
+	})
+}
+
+// TestASplitPutWhoseReplyIsLostIsDoneOnce breaks the connection of a request that is in several parts: it is told, and nothing
+// is sent again but by who calls.
+func TestASplitPutWhoseReplyIsLostIsDoneOnce(t *testing.T) {
+	eachServer(t, func(t *testing.T, server string) {
+		c, cut := cutClient(t, server)
+		s, err := redis.New(t.Context(), c, redis.Options{Prefix: prefixOf(newPlace(t, server)), Slots: redis.SlotsQueue})
+		must(t, err, "New")
+		defer s.Close()
+		var r virtual.PutRequest
+		for i := range 30 {
+			r.Messages = append(r.Messages, &virtual.Message{Queue: virtual.QueueRef{Name: fmt.Sprint("queue-", i), Incarnation: "1"}, Payload: virtual.Bytes("m")})
+		}
+		sizes := func() (sizes []byte) {
+			for _, m := range r.Messages {
+				n, err := s.Size(t.Context(), m.Queue)
+				must(t, err, "Size")
+				sizes = append(sizes, byte('0'+n))
+			}
+			return sizes
+		}
+		must(t, s.Put(t.Context(), r), "Put")
+		cut.next.Store(true)
+		if err := s.Put(t.Context(), r); err == nil {
+			t.Error("a Put of which a reply was lost returned nil: it was sent again, or nothing was lost")
+		}
+		if n := sizes(); bytes.ContainsAny(n, "03456789") {
+			t.Errorf("after two Puts the queues have %s messages, want one or two", n)
+		}
+		must(t, s.Put(t.Context(), r), "Put, on a connection that is good again")
+		r.Producer, r.Sequence = "producer", 1
+		before := sizes()
+		cut.next.Store(true)
+		if err := s.Put(t.Context(), r); err == nil {
+			t.Error("a Put by a producer of which a reply was lost returned nil")
+		}
+		must(t, s.Put(t.Context(), r), "Put again")
+		for i, n := range sizes() {
+			if n != before[i]+1 {
+				t.Errorf("queue %d had %c messages before a Put that was repeated, and has %c", i, before[i], n)
+			}
+		}
+	})
+}
+
+// TestRedirectsAreFollowed gives a client a picture of the Cluster in which all is on one node.
+func TestRedirectsAreFollowed(t *testing.T) {
+	server := clusterURL(t)
+	c := wrongCluster(t, server)
+	s, err := redis.New(t.Context(), c, redis.Options{Prefix: prefixOf(newPlace(t, server))})
+	must(t, err, "New")
+	defer s.Close()
+	for i := range 10 {
+		q := virtual.QueueRef{Name: fmt.Sprint("queue-", i), Incarnation: "1"}
+		must(t, s.Put(t.Context(), virtual.PutRequest{Messages: []*virtual.Message{{Queue: q, Payload: virtual.Bytes("m")}, {Queue: orders, Payload: virtual.Bytes("m")}}}), "Put")
+		if n, err := s.Size(t.Context(), q); n != 1 || err != nil {
+			t.Errorf("%s has %d messages, %v; want 1", q.Name, n, err)
+		}
+	}
+	if n, err := s.Size(t.Context(), orders); n != 10 || err != nil {
+		t.Errorf("%d messages, %v; want 10", n, err)
+	}
+}
