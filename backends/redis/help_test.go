@@ -40,10 +40,12 @@ func urlOf(t testing.TB, server, variable string) string {
 // nightly skips a test that is too much for every change.
 func nightly(t testing.TB) {
 	t.Helper()
-	if os.Getenv("NIGHTLY") != "1" {
+	if !isNight() {
 		t.Skip("takes minutes: NIGHTLY=1 runs it")
 	}
 }
+
+func isNight() bool { return os.Getenv("NIGHTLY") == "1" }
 
 // with sets an option of a URL.
 func with(rawURL, option, value string) string {

@@ -34,31 +34,49 @@ func hasAllBut(t *testing.T, r *conformance.Report, lacks ...string) {
 var inSlots = append([]string{"Guards", "Atomic"}, bounds...)
 
 func TestStoreInSlots(t *testing.T) {
-	server := with(serverURL(t), "slots", redis.SlotsQueue)
-	r := conformance.Run(t, conformance.Config{Name: "redis, slots=queue", Open: inServer(server), Unit: 400 * time.Millisecond, Parallel: 24})
-	hasAllBut(t, r.Store, inSlots...)
+	suites(t, "redis, slots=queue", with(serverURL(t), "slots", redis.SlotsQueue), isNight(), inSlots)
 }
 
 func TestStoreOnCluster(t *testing.T) {
-	for slots, lacks := range map[string][]string{redis.SlotsQueue: inSlots, redis.SlotsVhost: bounds} {
-		t.Run(slots, func(t *testing.T) {
-			server := with(clusterURL(t), "slots", slots)
-			if slots == redis.SlotsVhost {
-				nightly(t) // what a single server does, by a client of another kind
-			}
-			r := conformance.Run(t, conformance.Config{Name: "redis cluster, slots=" + slots, Open: inServer(server), Unit: 400 * time.Millisecond, Parallel: 24})
-			hasAllBut(t, r.Store, lacks...)
-		})
-	}
+	t.Parallel() // beside other servers
+	server := clusterURL(t)
+	t.Run(redis.SlotsQueue, func(t *testing.T) {
+		suites(t, "redis cluster, slots=queue", with(server, "slots", redis.SlotsQueue), true, inSlots)
+	})
+	t.Run(redis.SlotsVhost, func(t *testing.T) {
+		nightly(t) // what a single server does, by a client of another kind
+		suites(t, "redis cluster, slots=vhost", with(server, "slots", redis.SlotsVhost), true, bounds)
+	})
 }
 
-func TestNothingIsLostWhereverAProcessIsStopped(t *testing.T) {
-	server := serverURL(t)
-	every := 20
-	if testing.Short() {
-		every = 200
+func TestStoreOnValkey(t *testing.T) {
+	t.Parallel()
+	suites(t, "valkey", urlOf(t, "valkey", "DASHI_VALKEY_URL"), isNight(), bounds)
+}
+
+// suites runs the store's suite and, if rows says so, that of channels.
+func suites(t *testing.T, name, server string, rows bool, lacks []string) {
+	t.Helper()
+	const unit, parallel = 400 * time.Millisecond, 24
+	if rows {
+		r := conformance.Run(t, conformance.Config{Name: name, Open: inServer(server), Unit: unit, Parallel: parallel})
+		hasAllBut(t, r.Store, lacks...)
+		return
 	}
-	conformance.RunCrashes(t, conformance.CrashConfig{Name: "redis", Open: inServer(server), Every: every, Parallel: 16})
+	r := conformance.RunStore(t, conformance.StoreConfig{Name: name, Open: inServer(server), Unit: unit, Parallel: parallel})
+	hasAllBut(t, r, lacks...)
+}
+
+// TestNothingIsLostInSlots is about what is one step no more: a Put to several queues, a dead letter and its ack.
+func TestNothingIsLostInSlots(t *testing.T) {
+	eachServer(t, func(t *testing.T, server string) {
+		every := 100
+		if isCluster(server) {
+			nightly(t)
+			every = 40
+		}
+		conformance.RunCrashes(t, conformance.CrashConfig{Name: "redis, slots=queue", Open: inServer(server), Every: every, Parallel: 16})
+	})
 }
 
 func TestHistoriesAreLinearizable(t *testing.T) {
