@@ -75,6 +75,8 @@ func TestErrorsShowNoPassword(t *testing.T) {
 		"redis://user:secret@" + nobody, "redis://user:secret@" + nobody + "/x", "redis://user:secret@" + nobody + "?colour=red",
 		"redis://user:secret@" + nobody + "?max_retries=3", "redis://user:secret@" + nobody + "?slots=queue", "redis://user:secret@[::1", "redis://user:secret%zz@h", "unix://user:secret@",
 		"redis://user:secret@" + nobody + "?prefix={", "rediss://user:secret@" + nobody, "redis://user:secret@" + nobody + "?db=secret",
+		"redis://user:secret@" + nobody + "?dialer_retries=1&addr=" + nobody, "redis://user:secret@" + nobody + "?slots=secret", "redis://user:secret@" + nobody + "?cluster=secret",
+		"redis://user:secret@" + nobody + "?dialer_retries=1&master_name=m&password=secret", "redis://" + nobody + "?dialer_retries=1&master_name=secret&password=secret",
 	} {
 		s, err := virtual.Open(ctx, u)
 		if err == nil {

@@ -488,6 +488,18 @@ func TestASplitPutWhoseReplyIsLostIsDoneOnce(t *testing.T) {
 	})
 }
 
+// TestOneNodeOfAClusterIsEnough opens a Cluster by the URL of a single server.
+func TestOneNodeOfAClusterIsEnough(t *testing.T) {
+	node, _, _ := strings.Cut(clusterURL(t), "?")
+	s := open(t, newPlace(t, node))
+	if virtual.TraitsOf(s).Guards {
+		t.Error("a Cluster has Guards by default")
+	}
+	for i := range 30 {
+		must(t, s.Create(t.Context(), virtual.QueueRef{Name: fmt.Sprint("queue-", i), Incarnation: "1"}), "Create")
+	}
+}
+
 // TestRedirectsAreFollowed gives a client a picture of the Cluster in which all is on one node.
 func TestRedirectsAreFollowed(t *testing.T) {
 	server := clusterURL(t)

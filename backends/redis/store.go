@@ -97,7 +97,7 @@ func build(client goredis.UniversalClient, o *Options) (*Store, error) {
 		return nil, errors.New("open redis store: neither prefix nor vhost may have braces")
 	}
 	if o.Slots != "" && o.Slots != SlotsVhost && o.Slots != SlotsQueue {
-		return nil, fmt.Errorf("open redis store: slots is %q, and may be %s or %s", o.Slots, SlotsVhost, SlotsQueue)
+		return nil, fmt.Errorf("open redis store: slots is neither %s nor %s", SlotsVhost, SlotsQueue)
 	}
 	handle := make([]byte, 8)
 	_, _ = rand.Read(handle) // never fails
