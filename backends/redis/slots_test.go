@@ -444,6 +444,32 @@ func TestExpireLooksEverywhere(t *testing.T) {
 	})
 }
 
+// TestWhoWaitsForExpiryAsksOnlyWhereSomethingExpires counts the scripts of a handle that waits again and again.
+func TestWhoWaitsForExpiryAsksOnlyWhereSomethingExpires(t *testing.T) {
+	server := serverURL(t)
+	c, n := client(t, server), new(counts)
+	c.AddHook(n)
+	s, err := redis.New(t.Context(), c, redis.Options{Prefix: prefixOf(newPlace(t, server)), Slots: redis.SlotsQueue})
+	must(t, err, "New")
+	defer s.Close()
+	begin := time.Now()
+	const times = 100
+	for i := range times {
+		q := virtual.QueueRef{Name: fmt.Sprint("queue-", i), Incarnation: "1"}
+		must(t, s.Put(t.Context(), virtual.PutRequest{Messages: []*virtual.Message{{Queue: q, Payload: virtual.Bytes("m"), TTL: time.Microsecond}}}), "Put")
+		ts, _, err := s.Expire(t.Context(), virtual.ExpireRequest{Max: 10, Wait: limit, Lease: time.Hour}, nil)
+		must(t, err, "Expire")
+		if len(ts) != 1 || ts[0].Queue != q {
+			t.Fatalf("%d have expired, want the one of %s", len(ts), q.Name)
+		}
+	}
+	// Either way all parts are asked to begin with, and all are once a minute; a Put, and a few looks at its part.
+	most := 10*times + 130*int64(time.Since(begin)/time.Minute+1)
+	if n.scripts.Load() > most {
+		t.Errorf("%d scripts were run in %v, want at most %d", n.scripts.Load(), time.Since(begin), most)
+	}
+}
+
 // TestASplitPutWhoseReplyIsLostIsDoneOnce breaks the connection of a request that is in several parts: it is told, and nothing
 // is sent again but by who calls.
 func TestASplitPutWhoseReplyIsLostIsDoneOnce(t *testing.T) {
