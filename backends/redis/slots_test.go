@@ -52,17 +52,17 @@ func TestQueuesAreOnAllMasters(t *testing.T) {
 	if must(t, err, "List"); len(all) != 100 {
 		t.Errorf("%d queues are listed, want 100", len(all))
 	}
-	masters := 0
+	var masters atomic.Int64
 	must(t, cluster(t, server).ForEachMaster(t.Context(), func(ctx context.Context, c *goredis.Client) error {
 		keys, err := c.Keys(ctx, prefixOf(u)+":*:q:*").Result()
 		if len(keys) < 10 {
 			t.Errorf("a master has %d of 100 queues", len(keys))
 		}
-		masters++
+		masters.Add(1)
 		return err
 	}), "KEYS")
-	if masters < 3 {
-		t.Errorf("%d masters, want three", masters)
+	if masters.Load() < 3 {
+		t.Errorf("%d masters, want three", masters.Load())
 	}
 }
 
