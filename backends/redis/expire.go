@@ -18,14 +18,22 @@ func (s *Store) Expire(ctx context.Context, r virtual.ExpireRequest, buf []virtu
 	}
 	var next time.Duration
 	ask := func(w *waiting) (done bool, _ time.Duration, err error) {
-		switch {
-		case !everywhere:
+		if !everywhere {
 			buf, next, err = s.expire(ctx, &r, in.list()[0], r.Max, buf)
-		case w != nil:
-			buf, next, err = s.expireAll(ctx, &r, w.e.heads, buf)
+			return len(buf) > before, next, err
+		}
+		h := newHeads(s)
+		if w != nil {
+			h = w.e.heads
+		}
+		due := h.pass()
+		if due == 0 {
+			next = h.next()
+			return false, next, nil
+		}
+		buf, next, err = s.expireAll(ctx, &r, h, due, buf)
+		if w != nil {
 			w.e.stir(w)
-		default:
-			buf, next, err = s.expireAll(ctx, &r, newHeads(s), buf)
 		}
 		return len(buf) > before, next, err
 	}
@@ -68,11 +76,10 @@ func expiresIn(answer []any) time.Duration {
 	return time.Duration(number(answer[2])) * time.Microsecond
 }
 
-// expireAll asks the parts in which a head has expired, as far as is known. Max bounds what comes of all together: where several are
+// expireAll asks the parts in which a head has expired, as far as h knows. Max bounds what comes of all together: where several are
 // to be asked, they are first asked, at once, whether they have anything.
-func (s *Store) expireAll(ctx context.Context, r *virtual.ExpireRequest, h *heads, buf []virtual.Taken) ([]virtual.Taken, time.Duration, error) {
+func (s *Store) expireAll(ctx context.Context, r *virtual.ExpireRequest, h *heads, due partSet, buf []virtual.Taken) ([]virtual.Taken, time.Duration, error) {
 	before := len(buf)
-	due := h.pass()
 	defer func() { h.unknown(due) }() // those of which no answer was read
 	if parts := due.list(); len(parts) > 1 {
 		calls := make([]call, len(parts))
