@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
 )
@@ -104,6 +105,9 @@ func checkSizes(ms []*virtual.Message) error {
 	return failed.Or()
 }
 
+// usual is for how many items of a queue there is room at once: no more, since a request may name ten thousand queues.
+const usual = 128
+
 // put is a request in the order in which the script reads it: by queue.
 type put struct {
 	r      *virtual.PutRequest
@@ -129,7 +133,7 @@ func newPut(r *virtual.PutRequest, limits []virtual.Limit, trims bool) *put {
 		}
 		g := &p.groups[at]
 		if g.items == nil {
-			g.items = make([]int, 0, len(r.Messages)-i)
+			g.items = make([]int, 0, min(len(r.Messages)-i, usual))
 		}
 		g.items = append(g.items, i)
 		g.whole = g.whole || m.Priority > 0 || m.Delay > 0
@@ -184,22 +188,45 @@ func (p *put) body(a []any) []any {
 			size += len(m.ID) + len(m.Payload.Bytes())
 		}
 	}
-	values := make([]byte, 0, size)
+	buf, values := make([]byte, 0, size), make([]value, 0, len(p.r.Messages))
+	var end tails
 	for i := range p.groups {
 		g := &p.groups[i]
 		a = append(a, id(g.ref), len(g.items), g.whole, g.ttls)
 		a = limitArgs(a, g.limit)
 		for _, item := range g.items {
 			m := p.r.Messages[item]
-			begin := len(values)
-			values = append(append(values, m.ID[:]...), m.Payload.Bytes()...)
-			a = append(a, tail(m), values[begin:len(values):len(values)])
+			begin := len(buf)
+			buf = append(append(buf, m.ID[:]...), m.Payload.Bytes()...)
+			values = append(values, buf[begin:len(buf):len(buf)])
+			a = append(a, end.of(m), &values[len(values)-1])
 			if g.whole {
 				a = append(a, int(m.Priority), micros(max(0, m.Delay)))
 			}
 		}
 	}
 	return a
+}
+
+// value is what is stored of a message: its ID and its payload. go-redis writes a pointer to one without an allocation.
+type value []byte
+
+// MarshalBinary returns v itself.
+func (v *value) MarshalBinary() ([]byte, error) { return *v, nil }
+
+// tails makes the ends of messages' members, mostly equal ones.
+type tails struct {
+	size int
+	ttl  time.Duration
+	is   any // a string, made once; nil at first
+}
+
+func (t *tails) of(m *virtual.Message) any {
+	if size := m.Payload.Size(); t.is == nil || t.size != size || t.ttl != m.TTL {
+		t.size, t.ttl = size, m.TTL
+		t.is = tail(size, m.TTL)
+	}
+	return t.is
 }
 
 // limitArgs appends a limit: length, bytes, whether it refuses, the lease of what it evicts. -1 is none.

@@ -34,18 +34,19 @@ func (s *Store) Settle(ctx context.Context, all []virtual.Settlement) error {
 	return sorted(failed).Or()
 }
 
-// settlements are answers in the order in which the scripts read them: by queue, holder, kind and time.
+// settlements are answers in the order in which the scripts read them: by queue, holder, Take, kind and time.
 type settlements struct{ groups []settleGroup }
 
 type settleGroup struct {
 	settleKey
 	items           []int
-	members, tokens []any
+	members, tokens []string // tokens: of takings without holder
 }
 
 type settleKey struct {
 	ref    virtual.QueueRef
 	holder string
+	take   string // "" without holder
 	kind   virtual.Kind
 	wait   time.Duration
 }
@@ -62,7 +63,10 @@ func group(all []virtual.Settlement) (g settlements, foreign []int) {
 			foreign = append(foreign, i)
 			continue
 		}
-		k := settleKey{st.Queue, r.holder, st.Kind, st.For}
+		k := settleKey{ref: st.Queue, holder: r.holder, kind: st.Kind, wait: st.For}
+		if r.holder != "" {
+			k.take = r.token
+		}
 		if k.kind == virtual.Ack {
 			k.wait = 0
 		}
@@ -75,7 +79,14 @@ func group(all []virtual.Settlement) (g settlements, foreign []int) {
 			}
 		}
 		x := &g.groups[last]
-		x.items, x.members, x.tokens = append(x.items, i), append(x.members, r.member), append(x.tokens, r.token)
+		if x.items == nil {
+			n := min(len(all)-i, usual)
+			x.items, x.members = make([]int, 0, n), make([]string, 0, n)
+		}
+		x.items, x.members = append(x.items, i), append(x.members, r.member)
+		if k.take == "" {
+			x.tokens = append(x.tokens, r.token)
+		}
 	}
 	return g, foreign
 }
@@ -97,8 +108,13 @@ func (g *settlements) args(a []any) []any {
 	for i := range g.groups {
 		x := &g.groups[i]
 		kind := [...]string{virtual.Ack: "a", virtual.Requeue: "q", virtual.Return: "r", virtual.Extend: "e"}[x.kind]
-		a = append(a, id(x.ref), x.holder, kind, micros(max(0, x.wait)), len(x.items))
-		a = append(append(a, x.members...), x.tokens...)
+		a = append(a, id(x.ref), x.holder, kind, micros(max(0, x.wait)), len(x.items), x.take)
+		for i := range x.members {
+			a = append(a, &x.members[i])
+		}
+		for i := range x.tokens {
+			a = append(a, &x.tokens[i])
+		}
 	}
 	return a
 }

@@ -51,6 +51,7 @@ type Message struct {
 	Body []byte
 
 	encoded atomic.Pointer[[]byte]
+	decoded []byte // what encoded points to, of a message that was read
 }
 
 // Size returns the size of the body in bytes: what queue limits count.
@@ -167,8 +168,12 @@ func (m *Message) Clone() *Message {
 // ErrForeign says that bytes are not a message of this format, or a damaged one.
 var ErrForeign = errors.New("not a stored message, or a damaged one")
 
-// Decode reads a message. It never panics, and allocates no more than a small multiple of the input.
-func Decode(b []byte) (*Message, error) {
+// Decode reads a message. It never panics, and allocates no more than a small multiple of the input. before is one that was
+// read before, or nil: what is the same there is shared with it, which exchange and key mostly are.
+func Decode(b []byte, before *Message) (*Message, error) {
+	if before == nil {
+		before = new(Message)
+	}
 	d := decoder{b: b}
 	switch d.byte() {
 	case version:
@@ -177,13 +182,36 @@ func Decode(b []byte) (*Message, error) {
 	default:
 		return nil, ErrForeign
 	}
-	m := &Message{Publishing: new(channel.Publishing)}
-	m.Exchange = d.short()
-	m.Key = d.short()
+	m := &Message{decoded: b}
+	m.Exchange = d.shortLike(before.Exchange)
+	m.Key = d.shortLike(before.Key)
 	for n := d.uint16(); n > 0 && d.err == nil; n-- {
 		m.BCC = append(m.BCC, d.short())
 	}
+	m.decodeProperties(&d)
+	if d.err != nil {
+		return nil, fmt.Errorf("%w: %d bytes", ErrForeign, len(b))
+	}
+	m.Body = d.b
+	m.encoded.Store(&m.decoded)
+	return m, nil
+}
+
+func (m *Message) decodeProperties(d *decoder) {
 	flags := d.uint16()
+	if flags&^flagDeliveryMode == 0 {
+		var mode byte
+		if flags != 0 {
+			mode = d.byte()
+		}
+		if int(mode) < len(plain) {
+			m.Publishing = &plain[mode]
+			return
+		}
+		m.Publishing = &channel.Publishing{DeliveryMode: mode}
+		return
+	}
+	m.Publishing = new(channel.Publishing)
 	short := func(flag uint16, s *string) {
 		if flags&flag != 0 {
 			*s = d.short()
@@ -211,10 +239,7 @@ func Decode(b []byte) (*Message, error) {
 	short(flagUserID, &m.UserId)
 	m.UserIdSet = flags&flagUserID != 0
 	short(flagAppID, &m.AppId)
-	if d.err != nil || flags&7 != 0 {
-		return nil, fmt.Errorf("%w: %d bytes", ErrForeign, len(b))
+	if flags&7 != 0 {
+		d.err = ErrForeign
 	}
-	m.Body = d.b
-	m.encoded.Store(&b)
-	return m, nil
 }

@@ -80,7 +80,7 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 	if !d.q.args.hasDLX {
 		return nil, b.drop(ctx, d, settle)
 	}
-	letter := deadLetter(contentOf(d.taken.Payload), d)
+	letter := deadLetter(contentOf(d.taken.Payload, nil), d)
 	b.stamp(letter.content)
 	var refused []virtual.QueueRef // queues that do not take it
 	var passed []death             // what those of them dead-letter in turn

@@ -41,11 +41,11 @@ func newSettler(b *Broker) *settler {
 }
 
 // add1 leaves one answer. It does not wait: what is unsettled is bounded by what is unacked.
-func (s *settler) add1(i settleItem) { _ = s.add(s.b.ctx, i) }
+func (s *settler) add1(i settleItem) { _ = s.add(s.b.ctx, i, false) }
 
 // settle brings a batch to the store, again until it is answered. Answers that come late, after the lease was lost, have
 // no effect, and that is no error.
-func (s *settler) settle(items []settleItem, try int) bool {
+func (s *settler) settle(_ context.Context, items []settleItem, try int) bool {
 	b := s.b
 	s.batch = s.batch[:0]
 	for i := range items {
