@@ -71,9 +71,9 @@ func (x *traffic) publish(ctx context.Context, t *testing.T, stop <-chan struct{
 	}
 }
 
-// whole wants a publish of each process to come to the shared queue and to each process's own. Until every process has heard of the
+// everywhere wants a publish of each process to come to the shared queue and to each process's own. Until every process has heard of the
 // loss its own queue may not be there: published again, it comes.
-func whole(ctx context.Context, t *testing.T, all []*traffic, what string) {
+func everywhere(ctx context.Context, t *testing.T, all []*traffic, what string) {
 	t.Helper()
 	for i, x := range all {
 		for try := 0; ; try++ {
@@ -137,7 +137,7 @@ func TestProcessesGoOnAfterAFlush(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 2*limit)
 	defer stop()
 	all := []*traffic{begin(ctx, t, u), begin(ctx, t, u)}
-	whole(ctx, t, all, "before")
+	everywhere(ctx, t, all, "before")
 	c := client(t, server.url())
 	for i := range 3 {
 		end := make(chan struct{})
@@ -151,7 +151,7 @@ func TestProcessesGoOnAfterAFlush(t *testing.T) {
 		goesOn(ctx, t, all, all[0].confirmed.Load()+all[1].confirmed.Load())
 		close(end)
 		wg.Wait()
-		whole(ctx, t, all, fmt.Sprint("flush ", i))
+		everywhere(ctx, t, all, fmt.Sprint("flush ", i))
 	}
 	layouts, err := c.Keys(ctx, "*:layout").Result()
 	if must(t, err, "KEYS"); len(layouts) != 1 {
@@ -188,16 +188,16 @@ func TestProcessesGoOnAfterTheirServerHasGoneBack(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 2*limit)
 	defer stop()
 	first := begin(ctx, t, u)
-	whole(ctx, t, []*traffic{first}, "first")
+	everywhere(ctx, t, []*traffic{first}, "first")
 	must(t, client(t, server.url()).Save(ctx).Err(), "SAVE")
 	all := []*traffic{first, begin(ctx, t, u)}
 	_, err := first.ch.QueueDeclare(ctx, "later", channel.QueueOptions{Durable: true})
 	must(t, err, "QueueDeclare")
 	must(t, first.ch.QueueBind(ctx, "later", "event.#", "events", nil), "QueueBind")
-	whole(ctx, t, all, "all")
+	everywhere(ctx, t, all, "all")
 	server.kill()
 	must(t, server.start(), "start after a kill")
-	whole(ctx, t, all, "after")
+	everywhere(ctx, t, all, "after")
 	if q, err := first.ch.QueueDeclarePassive(ctx, "later"); err != nil || q.Messages == 0 {
 		t.Errorf("a queue that was declared after what the server remembers has %d messages, %v; want some", q.Messages, err)
 	}

@@ -23,8 +23,10 @@ const grace = 50 * time.Millisecond
 // for a reply, but not at its end. Since it does not say on which connection it waits, all are taken from it on which nothing was heard
 // since a request that is no older than the call; others who wait there hear of a broken connection. A client of the program's own is
 // left to its timeouts.
-func (s *Store) ask(ctx context.Context, call func() error) error {
-	if s.lines == nil || ctx.Done() == nil {
+func (s *Store) ask(ctx context.Context, call func() error) error { return s.lines.ask(ctx, call) }
+
+func (l *lines) ask(ctx context.Context, call func() error) error {
+	if l == nil || ctx.Done() == nil {
 		return call()
 	}
 	var over atomic.Bool
@@ -32,7 +34,7 @@ func (s *Store) ask(ctx context.Context, call func() error) error {
 	stop := context.AfterFunc(ctx, func() {
 		time.AfterFunc(grace, func() {
 			if !over.Load() {
-				s.lines.breakSilent(begin)
+				l.breakSilent(begin)
 			}
 		})
 	})
@@ -79,6 +81,12 @@ type rawLine struct {
 }
 
 func newLines() *lines { return &lines{since: time.Now(), open: map[*line]struct{}{}} }
+
+// on has a client make its connections known.
+func (l *lines) on(c *goredis.Client) *goredis.Client {
+	c.AddHook(l)
+	return c
+}
 
 // DialHook is dial with connections that are known, and can be ended while they are made, too.
 func (l *lines) DialHook(dial goredis.DialHook) goredis.DialHook {

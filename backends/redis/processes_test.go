@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/dashi-mq/dashi/backends/redis"
 	"github.com/dashi-mq/dashi/channel"
@@ -19,25 +16,6 @@ import (
 
 func TestWhatProcessesRelyOn(t *testing.T) {
 	conformance.RunProcesses(t, conformance.Config{Name: "redis", Open: inServer(serverURL(t))})
-}
-
-// counts is a hook that counts the commands of a client; those of a pipeline one by one.
-type counts struct{ n atomic.Int64 }
-
-func (*counts) DialHook(next goredis.DialHook) goredis.DialHook { return next }
-
-func (c *counts) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
-	return func(ctx context.Context, cmd goredis.Cmder) error {
-		c.n.Add(1)
-		return next(ctx, cmd)
-	}
-}
-
-func (c *counts) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []goredis.Cmder) error {
-		c.n.Add(int64(len(cmds)))
-		return next(ctx, cmds)
-	}
 }
 
 // TestAThousandIdleQueuesAreSilent counts what a process asks that waits at a thousand queues. The connection that wakes pings the

@@ -71,6 +71,7 @@ func TestSoakLosesNothing(t *testing.T) {
 	for _, c := range []struct{ server, variable, crash string }{
 		{"rabbitmq", "DASHI_AMQP_URL", ""},
 		{"redis", "DASHI_REDIS_URL", os.Getenv("DASHI_REDIS_CRASH")}, // set where nobody else uses the server meanwhile
+		{"redis-cluster", "DASHI_REDIS_CLUSTER_URL", ""},
 	} {
 		t.Run(c.server, func(t *testing.T) {
 			args := []string{"--duration", "4s", "--kill-every", "300ms", "--rate", "400"}

@@ -204,7 +204,10 @@ func (b *Broker) say(ctx context.Context, conns []*conn, first bool) (err error)
 	for _, c := range conns {
 		err = errors.Join(err, c.end(ctx, &channel.Error{Code: channel.ConnectionForced, Text: "the broker was closed", Connection: true}))
 	}
-	if first && ctx.Err() == nil {
+	if e := ctx.Err(); e != nil { // the rest is for who comes after us
+		return errors.Join(err, e)
+	}
+	if first {
 		err = errors.Join(err, b.committer.flush(ctx), b.settler.flush(ctx))
 		if e := b.leave(ctx); e != nil {
 			err = errors.Join(err, fmt.Errorf("end session: %w", e))
