@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -50,10 +52,10 @@ func (s *Store) make(ctx context.Context, call *call) *goredis.Cmd {
 	var c *goredis.Cmd
 	err := s.ask(ctx, func() error {
 		c = call.sha(ctx)
-		err := s.client.Process(ctx, once{c})
+		err := s.process(ctx, call, c)
 		if goredis.HasErrorPrefix(err, "NOSCRIPT") {
 			c = call.whole(ctx)
-			err = s.client.Process(ctx, once{c})
+			err = s.process(ctx, call, c)
 		}
 		return err
 	})
@@ -67,6 +69,9 @@ func (s *Store) make(ctx context.Context, call *call) *goredis.Cmd {
 // runAll runs scripts in several parts, those on one server in one round trip, and returns their answers. With an error it is not known
 // which of them were done.
 func (s *Store) runAll(ctx context.Context, calls []call) ([][]any, error) {
+	if len(calls) > 1 && s.waits(&calls[0]) {
+		return s.eachAlone(ctx, calls)
+	}
 	if len(calls) == 1 {
 		answer, err := s.make(ctx, &calls[0]).Slice()
 		return [][]any{answer}, err
@@ -110,9 +115,58 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([][]any, error) {
 	return answers, nil
 }
 
+// waits reports whether a call is to be waited for until replicas have it.
+func (s *Store) waits(c *call) bool {
+	return s.replicas > 0 && (c.script == putScript || c.script == applyScript)
+}
+
+// errReplicas says that a master has done what it was told, and too few of its replicas have it yet.
+var errReplicas = errors.New("redis: too few replicas have the messages")
+
+// process sends a command. Where messages are to be in replicas, too, it waits for them on the same connection: WAIT tells of what that
+// connection wrote, which a request that is said again does, too.
+func (s *Store) process(ctx context.Context, call *call, c *goredis.Cmd) error {
+	if !s.waits(call) {
+		return s.client.Process(ctx, once{c})
+	}
+	pipe := s.client.Pipeline()
+	if cluster, ok := s.client.(*goredis.ClusterClient); ok {
+		node, err := cluster.MasterForKey(ctx, call.base)
+		if err != nil {
+			return err
+		}
+		pipe = node.Pipeline()
+	}
+	_ = pipe.Process(ctx, once{c})
+	have := goredis.NewIntCmd(ctx, "wait", s.replicas, s.patience.Milliseconds())
+	_ = pipe.Process(ctx, have)
+	_, _ = pipe.Exec(ctx) // the commands have their errors
+	switch {
+	case c.Err() != nil:
+		return c.Err()
+	case have.Err() != nil:
+		return have.Err()
+	case have.Val() < int64(s.replicas):
+		return fmt.Errorf("%w: %d within %v, want %d", errReplicas, have.Val(), s.patience, s.replicas)
+	}
+	return nil
+}
+
+// eachAlone runs calls each on a connection of its own.
+func (s *Store) eachAlone(ctx context.Context, calls []call) ([][]any, error) {
+	answers, errs := make([][]any, len(calls)), make([]error, len(calls))
+	var all sync.WaitGroup
+	for i := range calls {
+		all.Go(func() { answers[i], errs[i] = s.make(ctx, &calls[i]).Slice() })
+	}
+	all.Wait()
+	return answers, errors.Join(errs...)
+}
+
 // suspect has idle connections ended when a call failed that no server has answered.
 func (s *Store) suspect(ctx context.Context, err error) {
-	if _, answered := errors.AsType[goredis.Error](err); s.lines != nil && ctx.Err() == nil && !answered {
+	_, answered := errors.AsType[goredis.Error](err)
+	if s.lines != nil && ctx.Err() == nil && !answered && !errors.Is(err, errReplicas) {
 		s.lines.doubt()
 	}
 }

@@ -38,7 +38,7 @@
 // That of the server. The trait Durable is claimed where it appends to a file (appendonly yes), by what it says when the store is
 // opened. Then what was confirmed survives the end of the server's process; a loss of power may take a second of it unless
 // appendfsync is always. A fail-over to a replica, by Sentinels or in a Cluster, may lose what the replica has not heard of: Redis
-// replicates after it answers. Of a Cluster every master is asked when the store is opened.
+// replicates after it answers, unless Options.Replicas has it wait for them. Of a Cluster every master is asked when the store is opened.
 //
 // # Limits
 //

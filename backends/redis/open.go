@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -33,7 +35,7 @@ func init() {
 //	redis://HOST:PORT/DATABASE?master_name=NAME&addr=HOST:PORT…   Sentinels, and the name of what they watch; the server's username and
 //	                                                              password stand in the query, the Sentinels' before the host
 //
-// Options in the query are prefix, vhost and slots, as in Options, cluster (true or false: do not ask), and those of go-redis' client of
+// Options in the query are prefix, vhost, slots, replicas and replica_wait, as in Options, cluster (true or false: do not ask), and those of go-redis' client of
 // that kind, but for retries, the protocol, and reading from replicas. Close closes the connections. Errors show no password.
 func Open(ctx context.Context, rawURL string) (*Store, error) {
 	t, err := parse(rawURL)
@@ -89,7 +91,17 @@ func parse(rawURL string) (*target, error) {
 	default:
 		return nil, errors.New("open redis store: the option cluster is neither true nor false")
 	}
-	for _, k := range []string{"prefix", "vhost", "slots", "cluster"} {
+	if text := q.Get("replicas"); text != "" {
+		if t.options.Replicas, err = strconv.Atoi(text); err != nil {
+			return nil, errors.New("open redis store: the option replicas is no number")
+		}
+	}
+	if text := q.Get("replica_wait"); text != "" {
+		if t.options.ReplicaWait, err = time.ParseDuration(text); err != nil {
+			return nil, errors.New("open redis store: the option replica_wait is no duration, such as 500ms")
+		}
+	}
+	for _, k := range []string{"prefix", "vhost", "slots", "cluster", "replicas", "replica_wait"} {
 		q.Del(k)
 	}
 	u.RawQuery = q.Encode()

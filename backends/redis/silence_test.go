@@ -80,14 +80,17 @@ func TestCallsReturnWhenTheirContextEndsThoughTheServerIsSilent(t *testing.T) {
 				"Sessions":   func(ctx context.Context) error { _, err := s.Sessions(ctx); return err },
 				"Update":     func(ctx context.Context) error { _, err := s.Update(ctx, "session", nil); return err },
 				"Changes":    func(ctx context.Context) error { _, _, _, err := s.Changes(ctx, 0, time.Hour); return err },
-				"Renew":      func(ctx context.Context) error { _, err := s.Renew(ctx, "h", []virtual.QueueRef{orders}, time.Hour); return err },
-				"Notify":     func(ctx context.Context) error { return s.Notify(ctx, "w", nil, func(virtual.QueueRef) {}) },
-				"Peek":       func(ctx context.Context) error { _, err := s.Peek(ctx, orders, 1, nil); return err },
-				"Apply":      func(ctx context.Context) error { _, err := s.Apply(ctx, virtual.ApplyRequest{}, nil); return err },
-				"Create":     func(ctx context.Context) error { return s.Create(ctx, orders) },
-				"Delete":     func(ctx context.Context) error { _, err := s.Delete(ctx, orders); return err },
-				"List":       func(ctx context.Context) error { _, err := s.List(ctx); return err },
-				"Ping":       s.Ping,
+				"Renew": func(ctx context.Context) error {
+					_, err := s.Renew(ctx, "h", []virtual.QueueRef{orders}, time.Hour)
+					return err
+				},
+				"Notify": func(ctx context.Context) error { return s.Notify(ctx, "w", nil, func(virtual.QueueRef) {}) },
+				"Peek":   func(ctx context.Context) error { _, err := s.Peek(ctx, orders, 1, nil); return err },
+				"Apply":  func(ctx context.Context) error { _, err := s.Apply(ctx, virtual.ApplyRequest{}, nil); return err },
+				"Create": func(ctx context.Context) error { return s.Create(ctx, orders) },
+				"Delete": func(ctx context.Context) error { _, err := s.Delete(ctx, orders); return err },
+				"List":   func(ctx context.Context) error { _, err := s.List(ctx); return err },
+				"Ping":   s.Ping,
 			} {
 				ctx, stop := context.WithCancel(t.Context())
 				time.AfterFunc(20*time.Millisecond, stop) // not by a deadline: the client would look at that

@@ -38,17 +38,27 @@ type Options struct {
 	// Slots is SlotsVhost or SlotsQueue. A place keeps what it was made with, and is refused to who asks for the other one. "" takes
 	// what the place has; a new one gets SlotsQueue on a Cluster (a *goredis.ClusterClient), else SlotsVhost.
 	Slots string
+	// Replicas is how many replicas are to have a message before it is stored, as WAIT tells; 0: none are asked. A fail-over to one of
+	// them loses nothing then that was confirmed. Without them nothing is confirmed.
+	Replicas int
+	// ReplicaWait is how long a request waits for them before it has failed, and is made again; 0 is one second. It is less than
+	// the client's ReadTimeout.
+	ReplicaWait time.Duration
 }
 
 // Store is one handle on a vhost in a Redis server. It implements virtual.Store and all capabilities.
 type Store struct {
-	client  goredis.UniversalClient
-	owned   bool
-	lines   *lines   // of a client that is owned; nil: not known
-	home    string   // what the names of the vhost's own keys begin with
-	parts   []string // what those of the queues' do; just home where all is in one slot
-	layout  string   // of the place
-	handle  string   // names this handle among all
+	client goredis.UniversalClient
+	owned  bool
+	lines  *lines   // of a client that is owned; nil: not known
+	home   string   // what the names of the vhost's own keys begin with
+	parts  []string // what those of the queues' do; just home where all is in one slot
+	layout string   // of the place
+	handle string   // names this handle among all
+
+	replicas int // to be waited for, so long
+	patience time.Duration
+
 	durable bool
 
 	ctx    context.Context // ends with Close
@@ -108,9 +118,15 @@ func build(client goredis.UniversalClient, o *Options) (*Store, error) {
 	if o.Slots != "" && o.Slots != SlotsVhost && o.Slots != SlotsQueue {
 		return nil, fmt.Errorf("open redis store: slots is neither %s nor %s", SlotsVhost, SlotsQueue)
 	}
+	if o.Replicas < 0 || o.ReplicaWait < 0 || o.ReplicaWait > 0 && o.ReplicaWait < time.Millisecond {
+		return nil, errors.New("open redis store: neither replicas nor replica_wait may be negative, and it waits at least 1ms")
+	}
+	if o.ReplicaWait == 0 {
+		o.ReplicaWait = time.Second
+	}
 	handle := make([]byte, 8)
 	_, _ = rand.Read(handle) // never fails
-	s := &Store{client: client, home: baseOf(o.Prefix, o.Vhost), handle: hex.EncodeToString(handle)}
+	s := &Store{client: client, home: baseOf(o.Prefix, o.Vhost), handle: hex.EncodeToString(handle), replicas: o.Replicas, patience: o.ReplicaWait}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	return s, nil
 }

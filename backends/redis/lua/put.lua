@@ -10,7 +10,10 @@ local function admit()
     if mark then
       local last, outcome = string.match(mark, '^(%d+)\n(.*)$')
       if tonumber(sequence) < tonumber(last) then return { 'behind' } end
-      if sequence == last then return outcome == '' and { '' } or cmsgpack.unpack(outcome) end
+      if sequence == last then
+        call('EXPIRE', base .. 'p:' .. producer, 3600) -- a write of this connection, for WAIT
+        return outcome == '' and { '' } or cmsgpack.unpack(outcome)
+      end
     end
   end
   local differ = guard(guarded, now)
