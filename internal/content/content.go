@@ -62,15 +62,23 @@ func (m *Message) Bytes() []byte {
 	if b := m.encoded.Load(); b != nil {
 		return *b
 	}
-	b := m.encode([]byte{version}) // by two callers at once, perhaps, to the same bytes
+	b := m.encode(append(m.room(), version)) // by two callers at once, perhaps, to the same bytes
 	m.encoded.Store(&b)
 	return b
+}
+
+// Append appends the encoded message to b. It is a virtual.Appender by that: the message need not be encoded apart.
+func (m *Message) Append(b []byte) []byte {
+	if e := m.encoded.Load(); e != nil {
+		return append(b, *e...)
+	}
+	return m.encode(append(b, version))
 }
 
 // Stamp writes down when the message is put, by this machine's clock. It is called once, before anybody else has the
 // message.
 func (m *Message) Stamp(at time.Time) {
-	b := m.encode(binary.BigEndian.AppendUint64([]byte{versionStamped}, uint64(at.UnixMicro())))
+	b := m.encode(binary.BigEndian.AppendUint64(append(m.room(), versionStamped), uint64(at.UnixMicro())))
 	m.encoded.Store(&b)
 }
 
@@ -83,9 +91,11 @@ func (m *Message) Stamped() (at time.Time, ok bool) {
 	return time.UnixMicro(int64(binary.BigEndian.Uint64((*b)[1:]))), true
 }
 
-func (m *Message) encode(prefix []byte) []byte {
-	b := make([]byte, 0, len(m.Body)+len(m.Exchange)+len(m.Key)+64)
-	b = append(b, prefix...)
+// room is for the encoded message, mostly.
+func (m *Message) room() []byte { return make([]byte, 0, len(m.Body)+len(m.Exchange)+len(m.Key)+32) }
+
+// encode appends all that is behind the version, and a time, to b.
+func (m *Message) encode(b []byte) []byte {
 	b = appendShort(b, m.Exchange)
 	b = appendShort(b, m.Key)
 	bcc := m.BCC[:min(len(m.BCC), math.MaxUint16)]

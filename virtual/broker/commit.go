@@ -51,7 +51,7 @@ func (c *committer) commit(ctx context.Context, pubs []*publication, try int) bo
 	err := c.put(ctx)
 	for errors.Is(err, virtual.ErrGuard) {
 		// Somebody changed the bindings since we routed: nothing was stored. Route again on what is there now.
-		if err = c.b.refresh(ctx); err != nil {
+		if err = c.b.outdated(ctx, err, c.guards); err != nil {
 			break
 		}
 		for i := range pubs {

@@ -131,7 +131,7 @@ func (b *Broker) release(ctx context.Context, t *virtual.Taken) {
 			return
 		}
 		if errors.Is(err, virtual.ErrGuard) {
-			if err = b.refresh(ctx); err == nil {
+			if err = b.outdated(ctx, err, r.Guard); err == nil {
 				continue
 			}
 		}

@@ -278,6 +278,9 @@ func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 	if bad != nil {
 		return bad
 	}
+	if x != nil {
+		use(&x.ours)
+	}
 	if x != nil && x.delayed() {
 		if d := delayOf(c.Headers); d > 0 {
 			b.aim(pub, nil, d)
@@ -296,6 +299,7 @@ func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 	for _, q := range r.Queues {
 		qs := q.Data.(*queueState)
 		if c.Exchange == "" {
+			use(&qs.ours)
 			pub.addGuard(qs.guard)
 		}
 		b.aim(pub, qs, 0)

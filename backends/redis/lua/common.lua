@@ -1,4 +1,5 @@
--- What every script begins with. KEYS[1] is what the names of all keys of the vhost begin with.
+-- What every script begins with. KEYS[1] is what the names of all keys of the vhost begin with, or of the part of it that the queues
+-- are in.
 
 local base = KEYS[1]
 local call = redis.call

@@ -127,7 +127,7 @@ local function schedule(q, at)
   local before = first(base .. 'due')
   call('HSET', q.meta, 'due', text(at))
   call('ZADD', base .. 'due', text(at), q.id)
-  if not before or at < before then call('PUBLISH', base .. 'due', text(at - now)) end
+  if not before or at < before then publish('due', text(at - now) .. ' ' .. q.id) end
 end
 
 -- lendLoose leases members each by itself and returns the token of the first; the others follow.

@@ -20,7 +20,7 @@ local function noteHead(q)
   local noted = call('ZSCORE', base .. 'expire', q.id)
   if noted and tonumber(noted) <= at then return end
   call('ZADD', base .. 'expire', text(at), q.id)
-  call('PUBLISH', base .. 'expire', q.id)
+  publish('expire', q.id)
 end
 
 -- lose ends the lease of a holder: what it held is ready again, and its name is never used again. One that has nothing

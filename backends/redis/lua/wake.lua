@@ -8,17 +8,22 @@ local function parse(value)
   return tonumber(max), tonumber(woken), rooms
 end
 
+-- publish says something under the vhost's name, whatever the part.
+local function publish(channel, message)
+  call('PUBLISH', (string.gsub(base, '#%d+}part:$', '}:')) .. channel, message)
+end
+
 local function wakeOne(q, field, max, rooms)
   call('HSET', key(q, 'w'), field, max .. ' ' .. nowtext .. ' ' .. rooms)
   local name = string.sub(field, 2)
   if string.sub(field, 1, 1) == 'g' then
-    call('PUBLISH', base .. 'get:' .. rooms, name)
+    publish('get:' .. rooms, name)
     return
   end
   -- What is published may get lost: the waiter looks into its log now and then.
   call('ZADD', base .. 'log:' .. name, nowtext, q.id)
   call('EXPIRE', base .. 'log:' .. name, 3600)
-  call('PUBLISH', base .. 'wake:' .. name, q.id)
+  publish('wake:' .. name, q.id)
 end
 
 -- wake tells everybody who has not been told, but for one.
