@@ -203,16 +203,52 @@ func TestConfirmsResolveWhateverTheirOrder(t *testing.T) {
 	}
 }
 
+func TestWhoWaitsForEachConfirmIsKnownByIt(t *testing.T) {
+	ch, p, _ := openFake(t)
+	ctx := t.Context()
+	if err := ch.Confirm(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// publish returns whether the transport was told that the message is awaited.
+	publish := func(wait bool) bool {
+		c, err := ch.PublishDeferred(ctx, "", "q", Publishing{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.sink.Confirm(c.DeliveryTag, false, true)
+		if wait {
+			if _, err := c.Wait(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return (<-p.published).Awaited
+	}
+	for i := range 3 * habit {
+		if got, want := publish(true), i >= habit; got != want {
+			t.Errorf("message %d of one who waits for each: awaited %v, want %v", i+1, got, want)
+		}
+	}
+	publish(false)
+	if publish(true) {
+		t.Error("awaited, though the one before was not waited for")
+	}
+	for range 2 * habit {
+		if publish(false) {
+			t.Error("awaited, of one who waits for none")
+		}
+	}
+}
+
 func TestNotAcceptedMessageTakesNoNumber(t *testing.T) {
 	var c confirms
 	c.enable()
 	for range 3 {
-		if _, err := c.expect(true); err != nil {
+		if _, _, err := c.expect(true); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c.withdraw()
-	d, _ := c.expect(true)
+	d, _, _ := c.expect(true)
 	if d.DeliveryTag != 3 {
 		t.Errorf("number %d, want 3", d.DeliveryTag)
 	}

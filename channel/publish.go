@@ -28,12 +28,12 @@ func (ch *Channel) publish(ctx context.Context, exchange, key string, msg *Publi
 		return nil, err
 	}
 	defer ch.call.unlock()
-	c, err := ch.confirms.expect(deferred)
+	c, awaited, err := ch.confirms.expect(deferred)
 	if err != nil {
 		return nil, err
 	}
 	p := &ch.scratch
-	p.Exchange, p.Key, p.Publishing = exchange, key, *msg
+	p.Exchange, p.Key, p.Publishing, p.Awaited = exchange, key, *msg, awaited
 	p.Headers = CloneTable(p.Headers)
 	err = ch.port.Publish(ctx, p)
 	p.Body, p.Headers = nil, nil // not to be kept alive from here
@@ -130,6 +130,10 @@ var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); retu
 func (c *Confirmation) Done() <-chan struct{} {
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
+	return c.doneLocked()
+}
+
+func (c *Confirmation) doneLocked() <-chan struct{} {
 	if c.state != confirmPending {
 		return closedChan
 	}
@@ -149,11 +153,12 @@ func (c *Confirmation) Acked() bool {
 // Wait returns true when the message was acked and false when it was nacked: the broker could not store it, or a queue
 // refused it. When the channel ends before, the error says why, and whether the message was stored is not known.
 func (c *Confirmation) Wait(ctx context.Context) (acked bool, err error) {
+	done := c.awaited()
 	select {
-	case <-c.Done():
+	case <-done:
 	default:
 		select {
-		case <-c.Done():
+		case <-done:
 		case <-ctx.Done():
 			return false, contextErr(ctx, fmt.Sprintf("confirm of message %d", c.DeliveryTag))
 		}
@@ -164,6 +169,16 @@ func (c *Confirmation) Wait(ctx context.Context) (acked bool, err error) {
 		return false, c.err
 	}
 	return c.state == confirmAcked, nil
+}
+
+// awaited is Done of who waits for nothing else.
+func (c *Confirmation) awaited() <-chan struct{} {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	if c.DeliveryTag == c.t.last {
+		c.t.awaited = c.t.last
+	}
+	return c.doneLocked()
 }
 
 func (c *Confirmation) set(s confirmState, err *Error) {
@@ -179,6 +194,8 @@ type confirms struct {
 	selected bool
 	failed   *Error // set by fail: nothing is expected any more
 	last     uint64 // number of the last message
+	awaited  uint64 // the last one for which somebody waited when it was the last message
+	inTurn   int    // how many were published in a row after the one before had been waited for
 	base     uint64
 	q        []*Confirmation
 	head     int
@@ -202,28 +219,36 @@ func (t *confirms) next() uint64 {
 	return t.last + 1
 }
 
+// habit is how many messages in a row have to be waited for, one by one, before it is taken for granted.
+const habit = 3
+
 // expect makes room for the answer of the next message before it is sent, since the answer may overtake the
-// return of Publish.
-func (t *confirms) expect(deferred bool) (*Confirmation, error) {
+// return of Publish. It also tells whether the publisher is in the habit of waiting for each.
+func (t *confirms) expect(deferred bool) (c *Confirmation, awaited bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failed != nil {
-		return nil, t.failed
+		return nil, false, t.failed
 	}
 	if !t.selected {
 		if deferred {
-			return nil, invalid("basic.publish", "the channel is not in confirm mode: call Confirm first")
+			return nil, false, invalid("basic.publish", "the channel is not in confirm mode: call Confirm first")
 		}
-		return nil, nil
+		return nil, false, nil
+	}
+	if deferred && t.awaited == t.last {
+		t.inTurn++
+	} else {
+		t.inTurn = 0
 	}
 	t.last++
 	if !deferred {
 		t.q = append(t.q, &t.plain)
-		return nil, nil
+		return nil, false, nil
 	}
-	c := &Confirmation{DeliveryTag: t.last, t: t}
+	c = &Confirmation{DeliveryTag: t.last, t: t}
 	t.q = append(t.q, c)
-	return c, nil
+	return c, t.inTurn > habit, nil
 }
 
 // withdraw takes back the last expect, whose message was not accepted.

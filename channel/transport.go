@@ -316,6 +316,9 @@ type Delivered struct {
 type Publish struct {
 	Exchange, Key string
 	Publishing
+	// Awaited says that the publisher waits for the confirm of each message before he publishes the next. A transport may
+	// then store it on his goroutine, until ctx ends; what is not stored by then goes on without him.
+	Awaited bool
 }
 
 // SettleKind says how a delivery is answered.

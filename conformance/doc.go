@@ -13,8 +13,8 @@
 //
 // It is made of RunStore, which checks the contract of package virtual (the five methods, then every trait and capability
 // that the store claims; what it does not claim is counted as such), and RunChannel, which checks what a channel on it
-// does. RunCrashes stops a process at each of its store calls, and RunHistories asks whether calls at the same time could
-// have been made one after the other: docs/proof.md tells of both. InDirectory makes Open and Restart for a store that
+// does. RunCrashes stops a process at each of its store calls, RunHistories asks whether calls at the same time could
+// have been made one after the other, and RunProcesses proves what several processes rely on: docs/proof.md tells of them. InDirectory makes Open and Restart for a store that
 // lives in a directory. docs/new-store.md walks through all of it.
 //
 // Profiles are stores in memory that behave as other kinds of store do: Dress one to see what a program makes of a

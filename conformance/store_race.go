@@ -276,7 +276,7 @@ func (e *storeEnv) otherCalls(ctx context.Context, s virtual.Store, i int, r *ra
 		if err != nil {
 			return err
 		}
-		if _, _, _, err := g.Changes(ctx, uint64(r.IntN(20)), 0); err != nil {
+		if _, _, _, err := g.Changes(ctx, uint64(r.IntN(20)), 0); err != nil && !errors.Is(err, virtual.ErrLost) {
 			return err
 		}
 	}

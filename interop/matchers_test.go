@@ -17,15 +17,15 @@ func must(err error) {
 	}
 }
 
-// dashi is a topic exchange. Each pattern has a queue of its own, so that as many queues are found as patterns.
-type dashi struct {
+// topics is dashi's topic exchange. Each pattern has a queue of its own, so that as many queues are found as patterns.
+type topics struct {
 	topology *exchange.Topology
 	queues   []string
 	result   exchange.Result
 }
 
 func newDashi(patterns []string) matcher {
-	d := &dashi{topology: exchange.New(), queues: make([]string, len(patterns))}
+	d := &topics{topology: exchange.New(), queues: make([]string, len(patterns))}
 	_, err := d.topology.AddExchange("x", string(exchange.Topic), nil, false)
 	must(err)
 	for i := range patterns {
@@ -35,18 +35,18 @@ func newDashi(patterns []string) matcher {
 	return d
 }
 
-func (d *dashi) binding(i int, pattern string) exchange.Binding {
+func (d *topics) binding(i int, pattern string) exchange.Binding {
 	return exchange.Binding{Source: "x", Destination: d.queues[i], Key: pattern}
 }
 
-func (d *dashi) insert(i int, pattern string) {
+func (d *topics) insert(i int, pattern string) {
 	_, err := d.topology.Bind(d.binding(i, pattern))
 	must(err)
 }
 
-func (d *dashi) remove(i int, pattern string) { d.topology.Unbind(d.binding(i, pattern)) }
+func (d *topics) remove(i int, pattern string) { d.topology.Unbind(d.binding(i, pattern)) }
 
-func (d *dashi) match(key string) int {
+func (d *topics) match(key string) int {
 	d.topology.Route(&d.result, "x", &exchange.Message{Key: key})
 	return len(d.result.Queues)
 }

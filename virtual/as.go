@@ -1,7 +1,7 @@
 package virtual
 
-// Masker is implemented by stores that wrap others: Offers says whether they offer a capability, given as a nil pointer
-// to its interface, such as (*Registry)(nil).
+// Masker is implemented by stores that wrap others, or have a capability in some places only: Offers says whether they
+// offer one, given as a nil pointer to its interface, such as (*Registry)(nil).
 type Masker interface{ Offers(capability any) bool }
 
 // As returns the capability T of a store, such as As[virtual.Registry](store), and whether it has it.

@@ -27,7 +27,8 @@
 //   - A store's client never retries by itself: the engine does, knowing what is ambiguous. An error other than those
 //     named here means that the effect is not known.
 //   - When ctx ends a method returns soon, with ctx.Err() for the whole request or for the items that were not done. What had
-//     been done stays done.
+//     been done stays done. That holds while a server says nothing, too. Only a call whose reply may be messages waits for it,
+//     as long as the store's client does.
 //   - Durations are relative. Clocks of two machines are never compared: what depends on time is decided by the store's
 //     own clock, inside the operation. For a store without a server that is the clock of the machine, as long as all its
 //     processes run on one.

@@ -32,6 +32,8 @@ var (
 	ErrFence = errors.New("fenced off by a newer owner")
 	// ErrSession: the session has ended; its name is never used again.
 	ErrSession = errors.New("session has ended")
+	// ErrLost: the registry has lost what it had told. See Registry.Changes.
+	ErrLost = errors.New("the registry has lost what it had")
 	// ErrConflict matches every *ConflictError.
 	ErrConflict = errors.New("conflicting change")
 	// ErrClosed: the store was closed by this process.

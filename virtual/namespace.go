@@ -7,7 +7,7 @@ import "context"
 // it queues come into being by use and are left to themselves, purged; the engine asks Get and Size also of queues that
 // nothing was ever put to, which are empty. Such a store may forget an empty queue whenever it likes.
 type Namespace interface {
-	// Create makes a queue; one that exists is no error, one that was deleted is never made again.
+	// Create makes a queue; one that exists is no error, one that was deleted is never made again: ErrNoQueue.
 	Create(ctx context.Context, q QueueRef) error
 	// Delete removes a queue with everything in it, leased messages too, and returns how many were ready. One that does
 	// not exist is no error.

@@ -19,6 +19,11 @@ type Registry interface {
 	// since 0 returns all that exist. With none it waits for one, up to wait. The revision returned is where to go on
 	// from. Deleted records may be forgotten after an hour: a store that cannot tell what went since then returns
 	// reset true with all that exists.
+	//
+	// A registry that lost what it had, by a flush or a fail-over to a replica that had not heard of it, returns ErrLost for a
+	// since that is not of what it has now, as soon as anybody opens a session or writes. The caller reads all that exists,
+	// by since 0, and declares again what is missing. So that it can be told, revisions begin above those of before: by the
+	// store's clock where there is one. One that is only behind says so until it has caught up.
 	Changes(ctx context.Context, since uint64, wait time.Duration) (c []Record, rev uint64, reset bool, err error)
 
 	// KeepAlive opens a session or renews it: it ends when it was not renewed for ttl, by the store's clock. A session

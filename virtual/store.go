@@ -65,6 +65,20 @@ type Payload interface {
 	Size() int
 }
 
+// Appender is what a Payload may be besides: one that encodes itself at the end of bytes, for stores that copy it anyway.
+type Appender interface {
+	// Append appends what Bytes returns to b, as append does.
+	Append(b []byte) []byte
+}
+
+// AppendPayload appends a payload's bytes to b, without encoding it apart where it is an Appender.
+func AppendPayload(b []byte, p Payload) []byte {
+	if a, ok := p.(Appender); ok {
+		return a.Append(b)
+	}
+	return append(b, p.Bytes()...)
+}
+
 // Bytes is a ready-made Payload. Stores return it from Get for what they read.
 type Bytes []byte
 

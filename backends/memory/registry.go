@@ -13,6 +13,7 @@ import (
 // registry is the records and sessions of a place, under the place's lock.
 type registry struct {
 	rev      uint64
+	first    uint64 // revisions below are from before a Flush
 	records  map[string]*record
 	log      []*record // in order of revision; one that has changed since stands further on, too
 	sessions map[string]*session
@@ -212,6 +213,10 @@ func (s *Store) Changes(ctx context.Context, since uint64, wait time.Duration) (
 		}
 		p.endSessions(now)
 		g := &p.registry
+		if since > g.rev || since != 0 && since < g.first {
+			p.mu.Unlock()
+			return nil, since, false, virtual.ErrLost
+		}
 		recs, reset := g.since(since)
 		if len(recs) > 0 || reset || wait <= 0 || now >= until {
 			rev := g.rev

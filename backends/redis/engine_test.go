@@ -50,20 +50,25 @@ func TestConsumersGoOnWhenTheServerIsLost(t *testing.T) {
 			server.kill()
 			must(t, server.start(), "start after a kill")
 		}
-		body := fmt.Sprint("m", i)
-		confirm, err := in.PublishDeferred(ctx, "", "orders", channel.Publishing{Body: []byte(body), DeliveryMode: 2})
-		must(t, err, "Publish")
-		if acked, err := confirm.Wait(ctx); err != nil || !acked {
-			t.Fatalf("%s is not confirmed: %v", body, err)
-		}
-		for came := ""; came != body; { // one whose ack went with the server may come again
-			select {
-			case d := <-deliveries:
-				came = string(d.Body)
-				must(t, d.Ack(false), "Ack of "+came)
-			case <-ctx.Done():
-				t.Fatalf("%s was confirmed and does not come", body)
-			}
+		passOn(ctx, t, in, deliveries, fmt.Sprint("m", i))
+	}
+}
+
+// passOn publishes a message that is to be confirmed and delivered.
+func passOn(ctx context.Context, t *testing.T, in *channel.Channel, deliveries <-chan channel.Delivery, body string) {
+	t.Helper()
+	confirm, err := in.PublishDeferred(ctx, "", "orders", channel.Publishing{Body: []byte(body), DeliveryMode: 2})
+	must(t, err, "Publish")
+	if acked, err := confirm.Wait(ctx); err != nil || !acked {
+		t.Fatalf("%s is not confirmed: %v", body, err)
+	}
+	for came := ""; came != body; { // one whose ack went with the server may come again
+		select {
+		case d := <-deliveries:
+			came = string(d.Body)
+			must(t, d.Ack(false), "Ack of "+came)
+		case <-ctx.Done():
+			t.Fatalf("%s was confirmed and does not come", body)
 		}
 	}
 }

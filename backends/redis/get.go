@@ -23,7 +23,7 @@ func (s *Store) Get(ctx context.Context, r virtual.GetRequest, buf []virtual.Tak
 	defer func() { w.done() }()
 	for {
 		w.done()
-		if w, err = s.wait(ctx); err != nil {
+		if w, err = s.wait(ctx, one(s.part(r.Queue))); err != nil {
 			return buf, res, err
 		}
 		for lost := false; !lost; {
@@ -59,8 +59,11 @@ func (s *Store) get(ctx context.Context, r *virtual.GetRequest, w *waiting, wait
 	if w != nil {
 		getter, channel = w.name, s.handle
 	}
+	if r.Park != "" && r.Max > 0 {
+		s.parks(r.Park, s.part(r.Queue))
+	}
 	h := holder(r.Holder)
-	answer, err := s.run(context.WithoutCancel(ctx), getScript,
+	answer, err := s.run(context.WithoutCancel(ctx), s.base(r.Queue), getScript,
 		id(r.Queue), max(0, r.Max), max(0, r.MaxBytes), micros(max(0, r.Lease)),
 		h, strconv.FormatUint(r.Take, 10), r.Again, waited,
 		strconv.FormatUint(r.Fence, 10), r.Park, rooms(r.Rooms),
@@ -92,7 +95,11 @@ func (s *Store) get(ctx context.Context, r *virtual.GetRequest, w *waiting, wait
 func (s *Store) strike(r *virtual.GetRequest, w *waiting) {
 	ctx, stop := context.WithTimeout(context.Background(), time.Second)
 	defer stop()
-	_ = s.client.HDel(ctx, s.base+"w:"+id(r.Queue), "g"+w.name).Err()
+	for range 3 {
+		if s.client.HDel(ctx, s.base(r.Queue)+"w:"+id(r.Queue), "g"+w.name).Err() == nil {
+			return
+		}
+	}
 }
 
 // rooms writes "priority:room,…".
@@ -105,39 +112,4 @@ func rooms(all []virtual.Room) string {
 		fmt.Fprintf(&b, "%d:%d", r.Priority, r.Room)
 	}
 	return b.String()
-}
-
-// Expire takes expired heads.
-func (s *Store) Expire(ctx context.Context, r virtual.ExpireRequest, buf []virtual.Taken) ([]virtual.Taken, time.Duration, error) {
-	before := len(buf)
-	buf, next, err := s.expire(ctx, &r, buf)
-	if err != nil || len(buf) > before || r.Wait <= 0 {
-		return buf, next, err
-	}
-	err = s.until(ctx, r.Wait, func() (bool, time.Duration, error) {
-		buf, next, err = s.expire(ctx, &r, buf)
-		return len(buf) > before, next, err
-	}, func(w *waiting) <-chan struct{} { return w.expiry })
-	return buf, next, err
-}
-
-func (s *Store) expire(ctx context.Context, r *virtual.ExpireRequest, buf []virtual.Taken) ([]virtual.Taken, time.Duration, error) {
-	if err := s.usable(ctx); err != nil {
-		return buf, 0, err
-	}
-	only := ""
-	if r.Queue != (virtual.QueueRef{}) {
-		only = id(r.Queue)
-	}
-	answer, err := s.run(context.WithoutCancel(ctx), expireScript, only, max(0, r.Max), micros(r.Lease)).Slice()
-	if err != nil {
-		return buf, 0, err
-	}
-	d := decoder{now: number(answer[1])}
-	for _, b := range list(answer[0]) {
-		if buf, err = d.bundle(b, buf); err != nil {
-			return buf, 0, err
-		}
-	}
-	return buf, time.Duration(number(answer[2])) * time.Microsecond, nil
 }

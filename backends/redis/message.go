@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/dashi-mq/dashi/virtual"
 )
@@ -48,13 +49,28 @@ func parseMember(s string) (m member, ok bool) {
 }
 
 // tail is the end of a message's member.
-func tail(m *virtual.Message) string {
-	size := strconv.Itoa(m.Payload.Size())
-	if m.TTL == 0 {
-		return size
+func tail(size int, ttl time.Duration) string {
+	s := strconv.Itoa(size)
+	if ttl == 0 {
+		return s
 	}
-	return size + ":" + strconv.FormatInt(int64(m.TTL), 10)
+	return s + ":" + strconv.FormatInt(int64(ttl), 10)
 }
+
+// stored is a message that was read, in one piece with its payload.
+type stored struct {
+	virtual.Message
+	body payload
+}
+
+// payload is a virtual.Payload of bytes, whose pointer is one without an allocation.
+type payload []byte
+
+// Bytes returns the bytes, which are not to be changed.
+func (p *payload) Bytes() []byte { return *p }
+
+// Size returns their number.
+func (p *payload) Size() int { return len(*p) }
 
 // decoder turns the answers of scripts into messages.
 type decoder struct {
@@ -82,7 +98,7 @@ func (d *decoder) bundle(b any, buf []virtual.Taken) ([]virtual.Taken, error) {
 	if len(values) != len(members) {
 		return buf, fmt.Errorf("redis: an answer has %d values for %d members", len(values), len(members))
 	}
-	messages := make([]virtual.Message, len(members))
+	messages := make([]stored, len(members))
 	for i := range members {
 		name, value := text(members[i]), text(values[i])
 		m, ok := parseMember(name)
@@ -92,8 +108,9 @@ func (d *decoder) bundle(b any, buf []virtual.Taken) ([]virtual.Taken, error) {
 		x := &messages[i]
 		x.Queue, x.Priority, x.TTL = ref, m.level, m.ttl
 		copy(x.ID[:], value)
-		x.Payload = virtual.Bytes(value[len(x.ID):])
-		t := virtual.Taken{Message: x, Attempt: 1, Age: time.Duration(max(0, d.now-m.put)) * time.Microsecond}
+		x.body = bytesOf(value[len(x.ID):])
+		x.Payload = &x.body
+		t := virtual.Taken{Message: &x.Message, Attempt: 1, Age: time.Duration(max(0, d.now-m.put)) * time.Microsecond}
 		if i < len(attempts) {
 			t.Attempt += int(number(attempts[i]))
 		}
@@ -107,6 +124,10 @@ func (d *decoder) bundle(b any, buf []virtual.Taken) ([]virtual.Taken, error) {
 	}
 	return buf, nil
 }
+
+// bytesOf returns the bytes of a part of a reply, which the client read into memory of its own, without a copy. They are not
+// to be changed, as those of every Payload.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 func list(v any) []any { l, _ := v.([]any); return l }
 

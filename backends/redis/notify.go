@@ -14,14 +14,15 @@ import (
 // before somebody looks, comes once.
 type waiting struct {
 	e       *ears
+	in      partSet       // where it waits for messages
 	name    string        // of a Get in the queue's list of those that wait
 	woken   chan struct{} // something is there for the Get
 	expiry  chan struct{} // a head expires earlier than was known
 	changed chan struct{} // the registry has changed
 }
 
-// wait adds a call that waits to what this handle hears of, until done.
-func (s *Store) wait(ctx context.Context) (*waiting, error) {
+// wait adds a call that waits for messages in some parts, or for something else, to what this handle hears of, until done.
+func (s *Store) wait(ctx context.Context, in partSet) (*waiting, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -33,7 +34,7 @@ func (s *Store) wait(ctx context.Context) (*waiting, error) {
 	name := make([]byte, 8)
 	_, _ = rand.Read(name) // never fails
 	w := &waiting{
-		e: e, name: hex.EncodeToString(name),
+		e: e, in: in, name: hex.EncodeToString(name),
 		woken: make(chan struct{}, 1), expiry: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	e.mu.Lock()
@@ -58,7 +59,7 @@ func (w *waiting) done() {
 
 // until asks again and again until ask is done or the time is over: whenever news come, or when ask says that there will be
 // something. That ctx has ended, or the handle was closed, is no error.
-func (s *Store) until(ctx context.Context, most time.Duration, ask func() (done bool, next time.Duration, err error), news func(*waiting) <-chan struct{}) error {
+func (s *Store) until(ctx context.Context, most time.Duration, in partSet, ask func(*waiting) (done bool, next time.Duration, err error), news func(*waiting) <-chan struct{}) error {
 	over := time.NewTimer(most)
 	defer over.Stop()
 	due := time.NewTimer(most)
@@ -68,11 +69,11 @@ func (s *Store) until(ctx context.Context, most time.Duration, ask func() (done 
 	for {
 		w.done()
 		var err error
-		if w, err = s.wait(ctx); err != nil {
+		if w, err = s.wait(ctx, in); err != nil {
 			return err
 		}
 		for lost := false; !lost; {
-			done, next, err := ask()
+			done, next, err := ask(w)
 			if err != nil || done {
 				return err
 			}
@@ -117,15 +118,15 @@ func (s *Store) Notify(ctx context.Context, waiter string, ready chan<- struct{}
 		return err
 	}
 	heard := make(chan struct{})
-	if err := e.add(waiter, wake, heard); err != nil {
+	e.add(waiter, wake, heard)
+	defer e.remove(waiter)
+	if err := s.ask(ctx, func() error { return e.subscribe(waiter) }); err != nil {
 		return err
 	}
-	defer e.remove(waiter)
 	for {
 		select {
 		case <-heard:
 			heard = nil
-			e.look()
 			if ready != nil {
 				close(ready)
 			}

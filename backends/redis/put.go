@@ -3,9 +3,12 @@ package redis
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
 )
@@ -21,18 +24,60 @@ func (s *Store) PutBounded(ctx context.Context, r virtual.PutRequest, limits []v
 	if err := checkSizes(r.Messages); err != nil {
 		return evicted, err
 	}
-	p := newPut(&r, limits, len(limits) > 0 && len(r.Messages) == 0)
-	a := p.head(make([]any, 0, 8+2*len(r.Guard)+8*len(p.groups)+4*len(r.Messages)))
-	a = append(a, len(p.groups))
-	answer, err := s.run(ctx, putScript, p.body(a)...).Slice()
+	if s.spread() {
+		r.Guard = nil // a trait it does not have
+	}
+	parts, calls := s.split(newPut(&r, limits, len(limits) > 0 && len(r.Messages) == 0))
+	answers, err := s.runAll(ctx, calls)
+	for i := range parts {
+		parts[i].free()
+	}
 	if err != nil {
 		return evicted, err
 	}
-	return p.outcome(answer, evicted, nil)
+	return merge(parts, answers, evicted)
 }
 
-// Apply puts and settles in one step, or does nothing.
+// split parts a request by where its queues are, each part with a mark of its own under the producer's name and the request's
+// sequence: what is said again after an error is done where it was not, and answered by the mark where it was.
+func (s *Store) split(p *put) (parts []put, calls []call) {
+	in, groups := byPart(s, p.groups, func(g *putGroup) virtual.QueueRef { return g.ref })
+	if len(in) == 0 {
+		in, groups = []int{0}, [][]putGroup{nil} // nothing is put, and that is what the mark says
+	}
+	for i := range in {
+		part := put{r: p.r, groups: groups[i]}
+		calls = append(calls, call{putScript, s.parts[in[i]], part.args()})
+		parts = append(parts, part)
+	}
+	return parts, calls
+}
+
+// merge puts together what became of the parts of a request. Items are numbered as in the whole.
+func merge(parts []put, answers [][]any, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	out := evicted
+	var failed *virtual.BatchError
+	for i := range parts {
+		var err error
+		out, err = parts[i].outcome(answers[i], out, nil)
+		batch, isBatch := errors.AsType[*virtual.BatchError](err)
+		switch {
+		case isBatch && failed == nil:
+			failed = batch
+		case isBatch:
+			failed.Items = append(failed.Items, batch.Items...)
+		case err != nil:
+			return evicted, err
+		}
+	}
+	return out, sorted(failed).Or()
+}
+
+// Apply puts and settles in one step, or does nothing. It is an error where the queues are in several slots: see Offers.
 func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []virtual.Taken) ([]virtual.Taken, error) {
+	if s.spread() {
+		return evicted, errors.ErrUnsupported
+	}
 	if err := checkSizes(r.Messages); err != nil {
 		return evicted, err
 	}
@@ -45,30 +90,38 @@ func (s *Store) Apply(ctx context.Context, r virtual.ApplyRequest, evicted []vir
 		}
 		return evicted, failed.Or()
 	}
-	a := p.head(nil)
-	a = append(answers.args(append(a, len(answers.groups))), len(p.groups))
-	answer, err := s.run(ctx, applyScript, p.body(a)...).Slice()
+	a := append(p.head(arguments(0)), len(answers.groups))
+	a = append(answers.args(a), len(p.groups))
+	answer, err := s.make(ctx, &call{applyScript, s.home, p.body(a)}).Slice()
+	p.free()
 	if err != nil {
 		return evicted, err
 	}
 	return p.outcome(answer, evicted, answers.order())
 }
 
+// margin is more than what is stored beside the body of a message.
+const margin = 16 << 20
+
 // checkSizes refuses what Redis would, before anything is stored.
 func checkSizes(ms []*virtual.Message) error {
 	var failed *virtual.BatchError
 	for i, m := range ms {
-		if m.Payload.Size() > largest || len(m.Payload.Bytes()) > largest {
+		if m.Payload.Size() > largest-margin && (m.Payload.Size() > largest || len(m.Payload.Bytes()) > largest) {
 			failed = failed.Add(i, fmt.Errorf("%w: Redis takes %d bytes", virtual.ErrTooLarge, largest))
 		}
 	}
 	return failed.Or()
 }
 
+// usual is for how many items of a queue there is room at once: no more, since a request may name ten thousand queues.
+const usual = 128
+
 // put is a request in the order in which the script reads it: by queue.
 type put struct {
 	r      *virtual.PutRequest
 	groups []putGroup
+	buf    *[]byte // of body
 }
 
 // putGroup is what a request has for one queue.
@@ -90,7 +143,7 @@ func newPut(r *virtual.PutRequest, limits []virtual.Limit, trims bool) *put {
 		}
 		g := &p.groups[at]
 		if g.items == nil {
-			g.items = make([]int, 0, len(r.Messages)-i)
+			g.items = make([]int, 0, min(len(r.Messages)-i, usual))
 		}
 		g.items = append(g.items, i)
 		g.whole = g.whole || m.Priority > 0 || m.Delay > 0
@@ -117,6 +170,16 @@ func (p *put) group(ref virtual.QueueRef) int {
 	return at
 }
 
+// args are those of a Put.
+func (p *put) args() []any {
+	size := 8 + 2*len(p.r.Guard) + 8*len(p.groups)
+	for i := range p.groups {
+		size += 4 * len(p.groups[i].items)
+	}
+	a := p.head(arguments(size))
+	return p.body(append(a, len(p.groups)))
+}
+
 // head appends the producer and the guard.
 func (p *put) head(a []any) []any {
 	a = append(a, p.r.Producer, strconv.FormatUint(p.r.Sequence, 10), len(p.r.Guard))
@@ -126,28 +189,68 @@ func (p *put) head(a []any) []any {
 	return a
 }
 
-// body appends the groups with their messages.
+// body appends the groups with their messages, whose values lie in memory that free gives back.
 func (p *put) body(a []any) []any {
-	size := 0
-	for _, m := range p.r.Messages {
-		size += len(m.ID) + len(m.Payload.Bytes())
+	n := 0
+	for i := range p.groups {
+		n += len(p.groups[i].items)
 	}
-	values := make([]byte, 0, size)
+	values := make([]value, 0, n)
+	p.buf = buffers.Get().(*[]byte)
+	buf := (*p.buf)[:0]
+	var end tails
 	for i := range p.groups {
 		g := &p.groups[i]
 		a = append(a, id(g.ref), len(g.items), g.whole, g.ttls)
 		a = limitArgs(a, g.limit)
 		for _, item := range g.items {
 			m := p.r.Messages[item]
-			begin := len(values)
-			values = append(append(values, m.ID[:]...), m.Payload.Bytes()...)
-			a = append(a, tail(m), values[begin:len(values):len(values)])
+			begin := len(buf)
+			buf = virtual.AppendPayload(append(buf, m.ID[:]...), m.Payload)
+			values = append(values, buf[begin:len(buf):len(buf)]) // in place, even if buf moves on later
+			a = append(a, end.of(m), &values[len(values)-1])
 			if g.whole {
 				a = append(a, int(m.Priority), micros(max(0, m.Delay)))
 			}
 		}
 	}
+	*p.buf = buf
 	return a
+}
+
+// buffers are for what is sent: as large as what is stored, and needed no longer than a call takes.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// enough is how large a buffer is kept.
+const enough = 1 << 20
+
+// free ends the use of what body has made.
+func (p *put) free() {
+	if p.buf != nil && cap(*p.buf) <= enough {
+		buffers.Put(p.buf)
+	}
+	p.buf = nil
+}
+
+// value is what is stored of a message: its ID and its payload. go-redis writes a pointer to one without an allocation.
+type value []byte
+
+// MarshalBinary returns v itself.
+func (v *value) MarshalBinary() ([]byte, error) { return *v, nil }
+
+// tails makes the ends of messages' members, mostly equal ones.
+type tails struct {
+	size int
+	ttl  time.Duration
+	is   any // a string, made once; nil at first
+}
+
+func (t *tails) of(m *virtual.Message) any {
+	if size := m.Payload.Size(); t.is == nil || t.size != size || t.ttl != m.TTL {
+		t.size, t.ttl = size, m.TTL
+		t.is = tail(size, m.TTL)
+	}
+	return t.is
 }
 
 // limitArgs appends a limit: length, bytes, whether it refuses, the lease of what it evicts. -1 is none.

@@ -28,7 +28,7 @@ func must(t testing.TB, err error, what string) {
 // client returns a client of the program's own.
 func client(t testing.TB, server string) *goredis.Client {
 	t.Helper()
-	o, err := goredis.ParseURL(server)
+	o, err := goredis.ParseURL(plain(server))
 	must(t, err, "the server's URL")
 	o.MaxRetries = -1
 	c := goredis.NewClient(o)
@@ -56,7 +56,7 @@ func TestAnotherLayoutIsRefused(t *testing.T) {
 	server := serverURL(t)
 	u := newPlace(t, server)
 	open(t, u)
-	prefix := u[strings.Index(u, "prefix=")+len("prefix="):]
+	prefix := prefixOf(u)
 	must(t, client(t, server).Set(t.Context(), prefix+":{/}:layout", "7", 0).Err(), "SET")
 	_, err := redis.Open(t.Context(), u)
 	if err == nil || !strings.Contains(err.Error(), `layout "7", this version reads "1"`) {
@@ -75,6 +75,8 @@ func TestErrorsShowNoPassword(t *testing.T) {
 		"redis://user:secret@" + nobody, "redis://user:secret@" + nobody + "/x", "redis://user:secret@" + nobody + "?colour=red",
 		"redis://user:secret@" + nobody + "?max_retries=3", "redis://user:secret@" + nobody + "?slots=queue", "redis://user:secret@[::1", "redis://user:secret%zz@h", "unix://user:secret@",
 		"redis://user:secret@" + nobody + "?prefix={", "rediss://user:secret@" + nobody, "redis://user:secret@" + nobody + "?db=secret",
+		"redis://user:secret@" + nobody + "?dialer_retries=1&addr=" + nobody, "redis://user:secret@" + nobody + "?slots=secret", "redis://user:secret@" + nobody + "?cluster=secret",
+		"redis://user:secret@" + nobody + "?dialer_retries=1&master_name=m&password=secret", "redis://" + nobody + "?dialer_retries=1&master_name=secret&password=secret",
 	} {
 		s, err := virtual.Open(ctx, u)
 		if err == nil {
@@ -107,7 +109,7 @@ func TestVhostsAndPrefixesAreApart(t *testing.T) {
 func TestAProgramsOwnClientStaysOpen(t *testing.T) {
 	server := serverURL(t)
 	u := newPlace(t, server)
-	prefix := u[strings.Index(u, "prefix=")+len("prefix="):]
+	prefix := prefixOf(u)
 	c := client(t, server)
 	s, err := redis.New(t.Context(), c, redis.Options{Prefix: prefix})
 	must(t, err, "New")
@@ -238,6 +240,52 @@ func (l *loses) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 	}
 }
 
+// cluster returns a client of a Cluster.
+func cluster(t testing.TB, server string) *goredis.ClusterClient {
+	t.Helper()
+	c := goredis.NewClusterClient(clusterOptions(t, server))
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func clusterOptions(t testing.TB, server string) *goredis.ClusterOptions {
+	t.Helper()
+	o, err := goredis.ParseClusterURL(plain(server))
+	must(t, err, "the Cluster's URL")
+	return o
+}
+
+// wrongCluster returns a client of a Cluster that believes that all is on one node.
+func wrongCluster(t testing.TB, server string) *goredis.ClusterClient {
+	t.Helper()
+	o := clusterOptions(t, server)
+	o.ClusterSlots = func(context.Context) ([]goredis.ClusterSlot, error) {
+		return []goredis.ClusterSlot{{Start: 0, End: 16383, Nodes: []goredis.ClusterNode{{Addr: o.Addrs[0]}}}}, nil
+	}
+	c := goredis.NewClusterClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// cutClient returns a client that retries, of either kind, whose connections break when told to.
+func cutClient(t testing.TB, server string) (goredis.UniversalClient, *cuts) {
+	t.Helper()
+	cut := new(cuts)
+	var c goredis.UniversalClient
+	if isCluster(server) {
+		o := clusterOptions(t, server)
+		o.Dialer, o.MaxRetries = cut.dial, 3
+		c = goredis.NewClusterClient(o)
+	} else {
+		o, err := goredis.ParseURL(plain(server))
+		must(t, err, "the server's URL")
+		o.Dialer, o.MaxRetries = cut.dial, 3
+		c = goredis.NewClient(o)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c, cut
+}
+
 // cuts is a dialer whose connections break, when told to, after a request was sent and before its reply is read.
 type cuts struct{ next atomic.Bool }
 
@@ -281,7 +329,7 @@ func TestAClientThatRetriesSendsAScriptOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			defer c.Close()
 			u := newPlace(t, server)
-			s, err := redis.New(t.Context(), c, redis.Options{Prefix: u[strings.Index(u, "prefix=")+len("prefix="):]})
+			s, err := redis.New(t.Context(), c, redis.Options{Prefix: prefixOf(u)})
 			must(t, err, "New")
 			defer s.Close()
 			must(t, put(t.Context(), s, "m1"), "Put")
@@ -301,7 +349,7 @@ func TestWhatALostReplyWasAboutIsRepeated(t *testing.T) {
 	u := newPlace(t, server)
 	c, hook := client(t, server), &loses{}
 	c.AddHook(hook)
-	s, err := redis.New(t.Context(), c, redis.Options{Prefix: u[strings.Index(u, "prefix=")+len("prefix="):]})
+	s, err := redis.New(t.Context(), c, redis.Options{Prefix: prefixOf(u)})
 	must(t, err, "New")
 	defer s.Close()
 	ctx := t.Context()

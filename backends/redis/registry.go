@@ -24,7 +24,7 @@ func (s *Store) Update(ctx context.Context, session string, changes []virtual.Ch
 		}
 		a = append(a, c.Key, op, want, c.Session, c.Value)
 	}
-	answer, err := s.run(ctx, updateScript, a...).Slice()
+	answer, err := s.run(ctx, s.home, updateScript, a...).Slice()
 	if err != nil {
 		return 0, err
 	}
@@ -43,7 +43,7 @@ func (s *Store) Changes(ctx context.Context, since uint64, wait time.Duration) (
 	if err != nil || len(recs) > 0 || reset || wait <= 0 {
 		return recs, rev, reset, err
 	}
-	err = s.until(ctx, wait, func() (done bool, ends time.Duration, err error) {
+	err = s.until(ctx, wait, 0, func(*waiting) (done bool, ends time.Duration, err error) {
 		recs, rev, reset, ends, err = s.changes(ctx, since)
 		return len(recs) > 0 || reset, ends, err
 	}, func(w *waiting) <-chan struct{} { return w.changed })
@@ -55,9 +55,16 @@ func (s *Store) Changes(ctx context.Context, since uint64, wait time.Duration) (
 
 // changes asks once. ends is when the next session ends.
 func (s *Store) changes(ctx context.Context, since uint64) (recs []virtual.Record, rev uint64, reset bool, ends time.Duration, err error) {
-	answer, err := s.run(ctx, changesScript, strconv.FormatUint(since, 10)).Slice()
+	answer, err := s.run(ctx, s.home, changesScript, strconv.FormatUint(since, 10)).Slice()
 	if err != nil {
 		return nil, since, false, 0, err
+	}
+	if text(answer[0]) == "lost" {
+		// The layout went, too. Another version may have come before us.
+		if err := s.ask(ctx, func() error { return s.checkLayout(ctx) }); err != nil {
+			return nil, since, false, 0, err
+		}
+		return nil, since, false, 0, virtual.ErrLost
 	}
 	rev, reset, ends = uint64(number(answer[0])), text(answer[1]) == "1", time.Duration(number(answer[2]))*time.Microsecond
 	for f := range slices.Chunk(answer[3:], 5) {
@@ -70,7 +77,7 @@ func (s *Store) changes(ctx context.Context, since uint64) (recs []virtual.Recor
 
 // KeepAlive opens or renews a session.
 func (s *Store) KeepAlive(ctx context.Context, session string, ttl time.Duration) error {
-	alive, err := s.run(ctx, sessionScript, "keep", session, micros(ttl)).Int()
+	alive, err := s.run(ctx, s.home, sessionScript, "keep", session, micros(ttl)).Int()
 	if err == nil && alive == 0 {
 		return virtual.ErrSession
 	}
@@ -79,10 +86,10 @@ func (s *Store) KeepAlive(ctx context.Context, session string, ttl time.Duration
 
 // EndSession ends a session with its records.
 func (s *Store) EndSession(ctx context.Context, session string) error {
-	return s.run(ctx, sessionScript, "end", session).Err()
+	return s.run(ctx, s.home, sessionScript, "end", session).Err()
 }
 
 // Sessions lists the sessions that are alive.
 func (s *Store) Sessions(ctx context.Context) ([]string, error) {
-	return s.run(ctx, sessionScript, "list", "").StringSlice()
+	return s.run(ctx, s.home, sessionScript, "list", "").StringSlice()
 }

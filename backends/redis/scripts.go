@@ -13,10 +13,10 @@ var lua embed.FS
 // script is a script of the server.
 type script struct{ text, sha string }
 
-// join makes one script of files. What all have is in common; the last one is the call itself.
-func join(names ...string) *script {
+// join makes one script of files, named in order with spaces between. What all have is in common; the last one is the call itself.
+func join(names string) *script {
 	var b strings.Builder
-	for _, n := range append([]string{"common"}, names...) {
+	for _, n := range strings.Fields("common " + names) {
 		text, err := lua.ReadFile("lua/" + n + ".lua")
 		if err != nil {
 			panic(err) // not in this binary, which every test sees
@@ -27,18 +27,22 @@ func join(names ...string) *script {
 	return &script{b.String(), hex.EncodeToString(sum[:])}
 }
 
-// Every call of the store is one of these.
+// cold is what few calls need of queues, behind core, wake, take and next.
+const cold = " queue held waiter sweep "
+
+// Every call of the store is one of these. A script makes its functions anew each time it is called, so that a plain Put or Get
+// comes behind the few that it needs and before all others.
 var (
-	putScript     = join("queue", "waiter", "sweep", "registry", "put", "do_put")
-	applyScript   = join("queue", "waiter", "sweep", "registry", "put", "settle", "do_apply")
-	getScript     = join("queue", "waiter", "sweep", "do_get")
-	settleScript  = join("queue", "waiter", "sweep", "settle", "do_settle")
-	ackScript     = join("do_ack")
-	renewScript   = join("queue", "waiter", "sweep", "do_renew")
-	queueScript   = join("queue", "waiter", "sweep", "do_queue")
-	expireScript  = join("queue", "waiter", "sweep", "do_expire")
-	watchScript   = join("queue", "waiter", "sweep", "do_watch")
-	updateScript  = join("registry", "do_update")
-	changesScript = join("registry", "do_changes")
-	sessionScript = join("registry", "do_session")
+	putScript     = join("core wake append plain_put take next" + cold + "registry put do_put")
+	applyScript   = join("core wake append take next" + cold + "registry put settle do_apply")
+	getScript     = join("core take next plain_get wake" + cold + "do_get")
+	settleScript  = join("core wake take next" + cold + "settle do_settle")
+	ackScript     = join("take do_ack")
+	renewScript   = join("core wake take next" + cold + "do_renew")
+	queueScript   = join("core wake take next" + cold + "do_queue")
+	expireScript  = join("core wake take next" + cold + "do_expire")
+	watchScript   = join("core wake take next" + cold + "do_watch")
+	updateScript  = join("registry do_update")
+	changesScript = join("registry do_changes")
+	sessionScript = join("registry do_session")
 )

@@ -60,7 +60,7 @@ func (s *ownServer) start() error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(limit); ; <-tick.C {
-		if err = c.Ping(context.Background()).Err(); err == nil {
+		if err = c.Ping(context.Background()).Err(); err == nil || goredis.HasErrorPrefix(err, "NOAUTH") {
 			return nil
 		}
 		if time.Now().After(end) {
@@ -68,6 +68,17 @@ func (s *ownServer) start() error {
 			return fmt.Errorf("redis-server does not answer: %w\n%s", err, log)
 		}
 	}
+}
+
+// startProcess starts another program of Redis, which ends with the test.
+func startProcess(t *testing.T, args ...string) {
+	t.Helper()
+	p := exec.Command("redis-server", args...)
+	must(t, p.Start(), "start of redis-server")
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		_ = p.Wait()
+	})
 }
 
 // kill ends the server as a crash of it does.

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
@@ -16,34 +15,38 @@ func (s *Store) Settle(ctx context.Context, all []virtual.Settlement) error {
 	for _, i := range foreign {
 		failed = failed.Add(i, virtual.ErrStale)
 	}
-	a := answers.args(append(make([]any, 0, 1+2*len(all)+5*len(answers.groups)), len(answers.groups)))
-	what := ackScript
-	if slices.ContainsFunc(answers.groups, func(g settleGroup) bool { return g.kind != virtual.Ack }) {
-		what = settleScript
+	in, groups := byPart(s, answers.groups, func(g *settleGroup) virtual.QueueRef { return g.ref })
+	parts, calls := make([]settlements, len(in)), make([]call, len(in))
+	for i := range in {
+		parts[i] = settlements{groups[i]}
+		calls[i] = parts[i].call(s.parts[in[i]])
 	}
-	stale, err := s.run(ctx, what, a...).Slice()
+	stale, err := s.runAll(ctx, calls)
 	if err != nil {
 		return err
 	}
-	order := answers.order()
-	for _, i := range stale {
-		failed = failed.Add(order[number(i)], virtual.ErrStale)
+	for i := range parts {
+		order := parts[i].order()
+		for _, k := range stale[i] {
+			failed = failed.Add(order[number(k)], virtual.ErrStale)
+		}
 	}
 	return sorted(failed).Or()
 }
 
-// settlements are answers in the order in which the scripts read them: by queue, holder, kind and time.
+// settlements are answers in the order in which the scripts read them: by queue, holder, Take, kind and time.
 type settlements struct{ groups []settleGroup }
 
 type settleGroup struct {
 	settleKey
 	items           []int
-	members, tokens []any
+	members, tokens []string // tokens: of takings without holder
 }
 
 type settleKey struct {
 	ref    virtual.QueueRef
 	holder string
+	take   string // "" without holder
 	kind   virtual.Kind
 	wait   time.Duration
 }
@@ -60,7 +63,10 @@ func group(all []virtual.Settlement) (g settlements, foreign []int) {
 			foreign = append(foreign, i)
 			continue
 		}
-		k := settleKey{st.Queue, r.holder, st.Kind, st.For}
+		k := settleKey{ref: st.Queue, holder: r.holder, kind: st.Kind, wait: st.For}
+		if r.holder != "" {
+			k.take = r.token
+		}
 		if k.kind == virtual.Ack {
 			k.wait = 0
 		}
@@ -73,9 +79,28 @@ func group(all []virtual.Settlement) (g settlements, foreign []int) {
 			}
 		}
 		x := &g.groups[last]
-		x.items, x.members, x.tokens = append(x.items, i), append(x.members, r.member), append(x.tokens, r.token)
+		if x.items == nil {
+			n := min(len(all)-i, usual)
+			x.items, x.members = make([]int, 0, n), make([]string, 0, n)
+		}
+		x.items, x.members = append(x.items, i), append(x.members, r.member)
+		if k.take == "" {
+			x.tokens = append(x.tokens, r.token)
+		}
 	}
 	return g, foreign
+}
+
+// call is what does it, where all are in one part.
+func (g *settlements) call(base string) call {
+	size, what := 1, ackScript
+	for i := range g.groups {
+		size += 5 + 2*len(g.groups[i].items)
+		if g.groups[i].kind != virtual.Ack {
+			what = settleScript
+		}
+	}
+	return call{what, base, g.args(append(arguments(size), len(g.groups)))}
 }
 
 // args appends the groups.
@@ -83,8 +108,13 @@ func (g *settlements) args(a []any) []any {
 	for i := range g.groups {
 		x := &g.groups[i]
 		kind := [...]string{virtual.Ack: "a", virtual.Requeue: "q", virtual.Return: "r", virtual.Extend: "e"}[x.kind]
-		a = append(a, id(x.ref), x.holder, kind, micros(max(0, x.wait)), len(x.items))
-		a = append(append(a, x.members...), x.tokens...)
+		a = append(a, id(x.ref), x.holder, kind, micros(max(0, x.wait)), len(x.items), x.take)
+		for i := range x.members {
+			a = append(a, &x.members[i])
+		}
+		for i := range x.tokens {
+			a = append(a, &x.tokens[i])
+		}
 	}
 	return a
 }
@@ -100,17 +130,28 @@ func (g *settlements) order() []int {
 
 // Renew extends a holder's leases.
 func (s *Store) Renew(ctx context.Context, name string, queues []virtual.QueueRef, d time.Duration) ([]virtual.QueueRef, error) {
-	a := []any{holder(name), micros(d)}
-	for _, q := range queues {
-		a = append(a, id(q))
+	numbers := make([]int, len(queues))
+	for i := range numbers {
+		numbers[i] = i
 	}
-	answer, err := s.run(ctx, renewScript, a...).Slice()
+	in, items := byPart(s, numbers, func(i *int) virtual.QueueRef { return queues[*i] })
+	calls := make([]call, len(in))
+	for i := range in {
+		a := append(arguments(2+len(items[i])), holder(name), micros(d))
+		for _, k := range items[i] {
+			a = append(a, id(queues[k]))
+		}
+		calls[i] = call{renewScript, s.parts[in[i]], a}
+	}
+	answers, err := s.runAll(ctx, calls)
 	if err != nil {
 		return nil, err
 	}
 	var lost []virtual.QueueRef
-	for _, i := range answer {
-		lost = append(lost, queues[number(i)])
+	for i, answer := range answers {
+		for _, k := range answer {
+			lost = append(lost, queues[items[i][number(k)]])
+		}
 	}
 	return lost, nil
 }

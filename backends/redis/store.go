@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -15,8 +16,11 @@ import (
 	"github.com/dashi-mq/dashi/virtual"
 )
 
-// layout is the version of the keys. Another one is not read.
-const layout = "1"
+// layout is the version of the keys. Another one is not read. spreadLayout is the same of a vhost whose queues are in parts.
+const (
+	layout       = "1"
+	spreadLayout = "1 slots=queue"
+)
 
 // longest bounds leases, delays and TTLs as they are computed with: the server's scripts count microseconds exactly up to
 // the year 2255.
@@ -29,17 +33,32 @@ const largest = 512<<20 - 16
 type Options struct {
 	// Prefix begins the names of all keys; "" is "dashi". It has no braces.
 	Prefix string
-	// Vhost is the virtual host; "" is "/". It has no braces: it is the hash tag of all keys, so that one vhost lives in one
-	// slot of a cluster.
+	// Vhost is the virtual host; "" is "/". It has no braces: it is the hash tag of all keys, or the beginning of it.
 	Vhost string
+	// Slots is SlotsVhost or SlotsQueue. A place keeps what it was made with, and is refused to who asks for the other one. "" takes
+	// what the place has; a new one gets SlotsQueue on a Cluster (a *goredis.ClusterClient), else SlotsVhost.
+	Slots string
+	// Replicas is how many replicas are to have a message before it is stored, as WAIT tells; 0: none are asked. A fail-over to one of
+	// them loses nothing then that was confirmed. Without them nothing is confirmed.
+	Replicas int
+	// ReplicaWait is how long a request waits for them before it has failed, and is made again; 0 is one second. It is less than
+	// the client's ReadTimeout.
+	ReplicaWait time.Duration
 }
 
 // Store is one handle on a vhost in a Redis server. It implements virtual.Store and all capabilities.
 type Store struct {
-	client  goredis.UniversalClient
-	owned   bool
-	base    string // what the names of all keys begin with
-	handle  string // names this handle among all
+	client goredis.UniversalClient
+	owned  bool
+	lines  *lines   // of a client that is owned; nil: not known
+	home   string   // what the names of the vhost's own keys begin with
+	parts  []string // what those of the queues' do; just home where all is in one slot
+	layout string   // of the place
+	handle string   // names this handle among all
+
+	replicas int // to be waited for, so long
+	patience time.Duration
+
 	durable bool
 
 	ctx    context.Context // ends with Close
@@ -63,22 +82,30 @@ var (
 	_ virtual.Atomic    = (*Store)(nil)
 	_ virtual.Namespace = (*Store)(nil)
 	_ virtual.Health    = (*Store)(nil)
+	_ virtual.Masker    = (*Store)(nil)
 )
 
 // New returns a handle on a vhost in the server of a client that is the program's own: Close leaves the client open. The client may
-// retry what it likes: the store's scripts it sends once. New asks the server for its layout and whether it is durable.
+// retry what it likes: the store's scripts it sends once. It reads from masters. Its ReadTimeout bounds calls whose context has ended, and Close.
+// New asks the server for its layout and whether it is durable.
 func New(ctx context.Context, client goredis.UniversalClient, o Options) (*Store, error) {
-	s, err := build(client, o)
+	return newStore(ctx, client, o, nil)
+}
+
+// newStore is New with a client whose lines are known, and which is the store's own.
+func newStore(ctx context.Context, client goredis.UniversalClient, o Options, l *lines) (*Store, error) {
+	s, err := build(client, &o)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.greet(ctx); err != nil {
-		return nil, err
+	s.lines, s.owned = l, l != nil
+	if err := s.ask(ctx, func() error { return s.greet(ctx, o) }); err != nil {
+		return nil, fmt.Errorf("open redis store: %w", err)
 	}
 	return s, nil
 }
 
-func build(client goredis.UniversalClient, o Options) (*Store, error) {
+func build(client goredis.UniversalClient, o *Options) (*Store, error) {
 	if o.Prefix == "" {
 		o.Prefix = "dashi"
 	}
@@ -88,53 +115,114 @@ func build(client goredis.UniversalClient, o Options) (*Store, error) {
 	if strings.ContainsAny(o.Prefix+o.Vhost, "{}") {
 		return nil, errors.New("open redis store: neither prefix nor vhost may have braces")
 	}
-	base := o.Prefix + ":{" + o.Vhost + "}:"
+	if o.Slots != "" && o.Slots != SlotsVhost && o.Slots != SlotsQueue {
+		return nil, fmt.Errorf("open redis store: slots is neither %s nor %s", SlotsVhost, SlotsQueue)
+	}
+	if o.Replicas < 0 || o.ReplicaWait < 0 || o.ReplicaWait > 0 && o.ReplicaWait < time.Millisecond {
+		return nil, errors.New("open redis store: neither replicas nor replica_wait may be negative, and it waits at least 1ms")
+	}
+	if o.ReplicaWait == 0 {
+		o.ReplicaWait = time.Second
+	}
 	handle := make([]byte, 8)
 	_, _ = rand.Read(handle) // never fails
-	s := &Store{client: client, base: base, handle: hex.EncodeToString(handle)}
+	s := &Store{client: client, home: baseOf(o.Prefix, o.Vhost), handle: hex.EncodeToString(handle), replicas: o.Replicas, patience: o.ReplicaWait}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	return s, nil
 }
 
-// greet checks the layout, or writes it into a place that has none, and asks whether the server keeps what it has.
-func (s *Store) greet(ctx context.Context) error {
-	key := s.base + "layout"
+// greet finds out how the place is laid out, or lays it out if it is new, and asks whether what it has is kept.
+func (s *Store) greet(ctx context.Context, o Options) error {
+	cluster, isCluster := s.client.(*goredis.ClusterClient)
+	mine := layout
+	if o.Slots == SlotsQueue || o.Slots == "" && isCluster {
+		mine = spreadLayout
+	}
+	is, err := s.readLayout(ctx, mine)
+	if err != nil {
+		return err
+	}
+	has := SlotsVhost
+	s.layout = is
+	switch is {
+	case layout:
+		s.parts = []string{s.home}
+	case spreadLayout:
+		has, s.parts = SlotsQueue, partsOf(o.Prefix, o.Vhost)
+	default:
+		return fmt.Errorf("the keys under %q have layout %q, this version reads %q", s.home, is, layout)
+	}
+	if o.Slots != "" && o.Slots != has {
+		return fmt.Errorf("the keys under %q are laid out with slots=%s, this handle is to have slots=%s: all who share a place have the same", s.home, has, o.Slots)
+	}
+	if !isCluster {
+		s.durable = durable(ctx, s.client)
+		return nil
+	}
+	var forgets atomic.Bool
+	err = cluster.ForEachMaster(ctx, func(ctx context.Context, c *goredis.Client) error {
+		if !durable(ctx, c) {
+			forgets.Store(true)
+		}
+		return nil
+	})
+	s.durable = err == nil && !forgets.Load()
+	return err
+}
+
+// readLayout returns the layout of the place, and gives one that is new the handle's.
+func (s *Store) readLayout(ctx context.Context, mine string) (string, error) {
+	key := s.home + "layout"
 	is, err := s.client.Get(ctx, key).Result()
 	if errors.Is(err, goredis.Nil) {
-		if err = s.client.SetNX(ctx, key, layout, 0).Err(); err == nil {
+		if err = s.client.SetNX(ctx, key, mine, 0).Err(); err == nil {
 			is, err = s.client.Get(ctx, key).Result()
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("open redis store: %w", err)
-	}
-	if is != layout {
-		return fmt.Errorf("open redis store: the keys under %q have layout %q, this version reads %q", s.base, is, layout)
-	}
-	if c, err := s.client.ConfigGet(ctx, "appendonly").Result(); err == nil {
-		s.durable = c["appendonly"] == "yes"
-	} else if info, err := s.client.Info(ctx, "persistence").Result(); err == nil {
-		s.durable = strings.Contains(info, "aof_enabled:1")
-	}
-	return nil
+	return is, err
 }
 
-// Traits tells what the store promises. Durable it is where the server appends to a file, as it said at the beginning.
+// checkLayout refuses a place that has another layout than it had, and writes it into one that has lost it.
+func (s *Store) checkLayout(ctx context.Context) error {
+	is, err := s.readLayout(ctx, s.layout)
+	if err == nil && is != s.layout {
+		err = fmt.Errorf("the keys under %q have layout %q, this handle has %q", s.home, is, s.layout)
+	}
+	return err
+}
+
+// durable asks a server whether it keeps what it has, as far as it says.
+func durable(ctx context.Context, c goredis.UniversalClient) bool {
+	if c, err := c.ConfigGet(ctx, "appendonly").Result(); err == nil {
+		return c["appendonly"] == "yes"
+	}
+	info, err := c.Info(ctx, "persistence").Result()
+	return err == nil && strings.Contains(info, "aof_enabled:1")
+}
+
+// Offers tells whether the store has a capability: all but Atomic where the queues are in several slots.
+func (s *Store) Offers(capability any) bool {
+	_, atomic := capability.(*virtual.Atomic)
+	return !atomic || !s.spread()
+}
+
+// Traits tells what the store promises. Durable it is where the server, or every master, appends to a file, as it said at the beginning.
 func (s *Store) Traits() virtual.Traits {
 	return virtual.Traits{
 		Name: "redis", Ordered: true, ExactSize: true, ExactAttempt: true, Age: true, StaleTold: true, Marks: true,
-		Guards: true, Fences: true, TTL: true, Ranked: true, Durable: s.durable, Levels: 256, MaxDelay: longest,
+		Guards: !s.spread(), Fences: true, TTL: true, Ranked: true, Durable: s.durable, Levels: 256, MaxDelay: longest,
 	}
 }
 
-// Close ends what waits on this handle and refuses further calls. Messages and leases stay.
+// Close ends what waits on this handle and refuses further calls. Messages and leases stay. Calls that are on their way have a second
+// to come to their end; then the connections are closed under them, or, where the client is the program's own, its timeouts end them.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
 	s.mu.Unlock()
 	s.close()
-	s.tasks.Wait()
+	s.finish()
 	if first && s.owned {
 		return s.client.Close()
 	}
@@ -147,7 +235,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	return s.client.Ping(ctx).Err()
+	return s.ask(ctx, func() error { return s.client.Ping(ctx).Err() })
 }
 
 // enter counts a call, which Close waits for; leave ends it.
@@ -171,29 +259,6 @@ func (s *Store) usable(ctx context.Context) error {
 		return virtual.ErrClosed
 	}
 	return ctx.Err()
-}
-
-// once is a command that the client does not send again when its reply is lost, whatever it does with others: the engine
-// does, knowing what is ambiguous.
-type once struct{ *goredis.Cmd }
-
-func (once) NoRetry() bool { return true }
-
-// run runs a script, which is the whole of a call. The server has it from its first use on; one that has lost it, by a flush
-// or a restart, is told again, since it has done nothing then.
-func (s *Store) run(ctx context.Context, script *script, args ...any) *goredis.Cmd {
-	if err := s.enter(ctx); err != nil {
-		c := goredis.NewCmd(ctx)
-		c.SetErr(err)
-		return c
-	}
-	defer s.leave()
-	c := goredis.NewCmd(ctx, append([]any{"evalsha", script.sha, 1, s.base}, args...)...)
-	if err := s.client.Process(ctx, once{c}); goredis.HasErrorPrefix(err, "NOSCRIPT") {
-		c = goredis.NewCmd(ctx, append([]any{"eval", script.text, 1, s.base}, args...)...)
-		_ = s.client.Process(ctx, once{c}) // c has the error
-	}
-	return c
 }
 
 // id is what the queue is called in the names of keys.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -27,27 +28,8 @@ func TestProxyForwardsAndBreaks(t *testing.T) {
 	}()
 	t.Cleanup(func() { _ = server.Close(); <-served })
 
-	ctx, cancel := context.WithCancel(t.Context())
-	out, in := io.Pipe()
-	code := make(chan int, 1)
-	go func() {
-		code <- run(ctx, []string{"proxy", "--to", server.Addr().String(), "--every", "50ms", "--fault", "cut"}, streams{nil, in, io.Discard})
-	}()
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() {
-		t.Fatal("it says nothing")
-	}
-	address, _, _ := strings.Cut(lines.Text(), " ")
-	told := make(chan string, 1)
-	go func() {
-		for lines.Scan() {
-			select {
-			case told <- lines.Text():
-			default:
-			}
-		}
-	}()
-	c, err := net.DialTimeout("tcp", address, 5*time.Second)
+	p := startProxy(t, "--to", server.Addr().String(), "--every", "50ms", "--fault", "cut")
+	c, err := net.DialTimeout("tcp", p.address, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,14 +38,51 @@ func TestProxyForwardsAndBreaks(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil { // until it is cut
 		t.Error(err)
 	}
-	if text := <-told; !strings.Contains(text, " cut") {
+	if text := <-p.told; !strings.Contains(text, " cut") {
 		t.Errorf("it says %q", text)
 	}
-	cancel()
-	if n := <-code; n != exitInterrupted {
-		t.Errorf("exit code %d", n)
+}
+
+// startedProxy is the command at work.
+type startedProxy struct {
+	address string
+	told    chan string // the first fault
+	faults  atomic.Int64
+}
+
+// startProxy runs the command until the test ends.
+func startProxy(t *testing.T, args ...string) *startedProxy {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	out, in := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, append([]string{"proxy"}, args...), streams{nil, in, io.Discard})
+		_ = in.Close()
+	}()
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		t.Fatal("it says nothing")
 	}
-	_ = in.Close()
+	p := &startedProxy{told: make(chan string, 1)}
+	p.address, _, _ = strings.Cut(lines.Text(), " ")
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for lines.Scan() {
+			if p.faults.Add(1) == 1 {
+				p.told <- lines.Text()
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if n := <-code; n != exitInterrupted {
+			t.Errorf("exit code %d", n)
+		}
+		<-read
+	})
+	return p
 }
 
 func TestProxyRefuses(t *testing.T) {

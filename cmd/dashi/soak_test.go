@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,12 +14,11 @@ import (
 	"github.com/dashi-mq/dashi/internal/soak"
 )
 
-// soakOn runs a soak of some seconds on the real server that a variable names, and returns its report.
-func soakOn(t *testing.T, variable string, code int, args ...string) (r soakReport) {
+// soakOn runs a soak of some seconds on a real server, and returns its report.
+func soakOn(t *testing.T, url string, code int, args ...string) (r soakReport) {
 	t.Helper()
-	url := os.Getenv(variable)
 	if url == "" {
-		t.Skipf("needs %s: a soak's processes share a server", variable)
+		t.Skip("needs the URL of a server that a soak's processes share: DASHI_AMQP_URL or DASHI_REDIS_URL")
 	}
 	dir := t.TempDir()
 	out := runDashi(t.Context(), nil, append([]string{"soak", "--url", url, "--json", "--dir", dir}, args...)...)
@@ -71,23 +71,63 @@ func TestSoakLosesNothing(t *testing.T) {
 	for _, c := range []struct{ server, variable, crash string }{
 		{"rabbitmq", "DASHI_AMQP_URL", ""},
 		{"redis", "DASHI_REDIS_URL", os.Getenv("DASHI_REDIS_CRASH")}, // set where nobody else uses the server meanwhile
+		{"redis-cluster", "DASHI_REDIS_CLUSTER_URL", ""},
 	} {
 		t.Run(c.server, func(t *testing.T) {
 			args := []string{"--duration", "4s", "--kill-every", "300ms", "--rate", "400"}
 			if c.crash != "" {
-				args = []string{"--duration", "20s", "--kill-every", "1s", "--rate", "400", "--server-restart", c.crash, "--restart-every", "6s"}
+				args = []string{"--duration", longer("20s", "1m"), "--kill-every", "1s", "--rate", "400", "--server-restart", c.crash, "--restart-every", "6s"}
 			}
-			r := soakOn(t, c.variable, exitOK, args...)
-			if !r.Passed || r.Wrong() != 0 || r.Left != 0 || r.Damaged != 0 || len(r.Ended) != 0 {
-				t.Errorf("not passed: %+v", r)
-			}
-			if r.KilledProducers == 0 || r.KilledConsumers == 0 || r.Confirmed < 100 || r.Dead == 0 || r.Copies <= r.Confirmed || r.CameAgain[soak.RuleRequeued] == 0 {
-				t.Errorf("little was tried: %+v", r)
-			}
+			r := soakOn(t, os.Getenv(c.variable), exitOK, args...)
+			r.wantAll(t)
 			fmt.Printf("soak: %s: %d producers and %d consumers killed, %d restarts of the server, %d messages confirmed, %d copies, lost %d\n", c.server,
 				r.KilledProducers, r.KilledConsumers, r.Restarts, r.Confirmed, r.Copies, r.Lost)
 		})
 	}
+}
+
+// longer is what a run takes, by night.
+func longer(day, night string) string {
+	if os.Getenv("NIGHTLY") != "" {
+		return night
+	}
+	return day
+}
+
+// wantAll wants nothing to be wrong, and enough to have been tried.
+func (r soakReport) wantAll(t *testing.T) {
+	t.Helper()
+	if !r.Passed || r.Wrong() != 0 || r.Left != 0 || r.Damaged != 0 || len(r.Ended) != 0 {
+		t.Errorf("not passed: %+v", r)
+	}
+	if r.KilledProducers == 0 || r.KilledConsumers == 0 || r.Confirmed < 100 || r.Dead == 0 || r.Copies <= r.Confirmed || r.CameAgain[soak.RuleRequeued] == 0 {
+		t.Errorf("little was tried: %+v", r)
+	}
+}
+
+// The network breaks, too: all that the processes say to the server goes through a proxy that cuts, resets, stalls and ignores.
+func TestSoakThroughAProxyLosesNothing(t *testing.T) {
+	server := os.Getenv("DASHI_REDIS_URL")
+	if server == "" {
+		t.Skip("needs DASHI_REDIS_URL: a soak's processes share a server")
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal("DASHI_REDIS_URL is no URL") // err would show its password
+	}
+	p := startProxy(t, "--to", u.Host, "--every", "300ms", "--fault", "cut,reset,stall=300ms,half-open=300ms")
+	u.Host = p.address
+	q := u.Query()
+	q.Set("read_timeout", "1s")
+	u.RawQuery = q.Encode()
+	r := soakOn(t, u.String(), exitOK, "--duration", longer("4s", "1m"), "--kill-every", "700ms", "--rate", "400")
+	r.wantAll(t)
+	faults := p.faults.Load()
+	if faults < 8 {
+		t.Errorf("%d faults: little was tried", faults)
+	}
+	fmt.Printf("soak: redis through a proxy: %d faults, %d producers and %d consumers killed, %d messages confirmed, %d copies, lost %d\n",
+		faults, r.KilledProducers, r.KilledConsumers, r.Confirmed, r.Copies, r.Lost)
 }
 
 // What a soak is for is found when a process of its own does it.
@@ -105,7 +145,7 @@ func TestSoakCatchesWrongProcesses(t *testing.T) {
 	} {
 		t.Run(c.wrong, func(t *testing.T) {
 			t.Parallel()
-			r := soakOn(t, "DASHI_AMQP_URL", exitFailed, "--duration", "3s", "--kill-every", "200ms", "--patience", "3s", "--rate", "150", "--wrong", c.wrong)
+			r := soakOn(t, os.Getenv("DASHI_AMQP_URL"), exitFailed, "--duration", "3s", "--kill-every", "200ms", "--patience", "3s", "--rate", "150", "--wrong", c.wrong)
 			if c.found(r) == 0 || r.Passed {
 				t.Errorf("not found: %+v", r)
 			}

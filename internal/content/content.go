@@ -51,6 +51,7 @@ type Message struct {
 	Body []byte
 
 	encoded atomic.Pointer[[]byte]
+	decoded []byte // what encoded points to, of a message that was read
 }
 
 // Size returns the size of the body in bytes: what queue limits count.
@@ -61,15 +62,23 @@ func (m *Message) Bytes() []byte {
 	if b := m.encoded.Load(); b != nil {
 		return *b
 	}
-	b := m.encode([]byte{version}) // by two callers at once, perhaps, to the same bytes
+	b := m.encode(append(m.room(), version)) // by two callers at once, perhaps, to the same bytes
 	m.encoded.Store(&b)
 	return b
+}
+
+// Append appends the encoded message to b. It is a virtual.Appender by that: the message need not be encoded apart.
+func (m *Message) Append(b []byte) []byte {
+	if e := m.encoded.Load(); e != nil {
+		return append(b, *e...)
+	}
+	return m.encode(append(b, version))
 }
 
 // Stamp writes down when the message is put, by this machine's clock. It is called once, before anybody else has the
 // message.
 func (m *Message) Stamp(at time.Time) {
-	b := m.encode(binary.BigEndian.AppendUint64([]byte{versionStamped}, uint64(at.UnixMicro())))
+	b := m.encode(binary.BigEndian.AppendUint64(append(m.room(), versionStamped), uint64(at.UnixMicro())))
 	m.encoded.Store(&b)
 }
 
@@ -82,9 +91,11 @@ func (m *Message) Stamped() (at time.Time, ok bool) {
 	return time.UnixMicro(int64(binary.BigEndian.Uint64((*b)[1:]))), true
 }
 
-func (m *Message) encode(prefix []byte) []byte {
-	b := make([]byte, 0, len(m.Body)+len(m.Exchange)+len(m.Key)+64)
-	b = append(b, prefix...)
+// room is for the encoded message, mostly.
+func (m *Message) room() []byte { return make([]byte, 0, len(m.Body)+len(m.Exchange)+len(m.Key)+32) }
+
+// encode appends all that is behind the version, and a time, to b.
+func (m *Message) encode(b []byte) []byte {
 	b = appendShort(b, m.Exchange)
 	b = appendShort(b, m.Key)
 	bcc := m.BCC[:min(len(m.BCC), math.MaxUint16)]
@@ -167,8 +178,12 @@ func (m *Message) Clone() *Message {
 // ErrForeign says that bytes are not a message of this format, or a damaged one.
 var ErrForeign = errors.New("not a stored message, or a damaged one")
 
-// Decode reads a message. It never panics, and allocates no more than a small multiple of the input.
-func Decode(b []byte) (*Message, error) {
+// Decode reads a message. It never panics, and allocates no more than a small multiple of the input. before is one that was
+// read before, or nil: what is the same there is shared with it, which exchange and key mostly are.
+func Decode(b []byte, before *Message) (*Message, error) {
+	if before == nil {
+		before = new(Message)
+	}
 	d := decoder{b: b}
 	switch d.byte() {
 	case version:
@@ -177,13 +192,36 @@ func Decode(b []byte) (*Message, error) {
 	default:
 		return nil, ErrForeign
 	}
-	m := &Message{Publishing: new(channel.Publishing)}
-	m.Exchange = d.short()
-	m.Key = d.short()
+	m := &Message{decoded: b}
+	m.Exchange = d.shortLike(before.Exchange)
+	m.Key = d.shortLike(before.Key)
 	for n := d.uint16(); n > 0 && d.err == nil; n-- {
 		m.BCC = append(m.BCC, d.short())
 	}
+	m.decodeProperties(&d)
+	if d.err != nil {
+		return nil, fmt.Errorf("%w: %d bytes", ErrForeign, len(b))
+	}
+	m.Body = d.b
+	m.encoded.Store(&m.decoded)
+	return m, nil
+}
+
+func (m *Message) decodeProperties(d *decoder) {
 	flags := d.uint16()
+	if flags&^flagDeliveryMode == 0 {
+		var mode byte
+		if flags != 0 {
+			mode = d.byte()
+		}
+		if int(mode) < len(plain) {
+			m.Publishing = &plain[mode]
+			return
+		}
+		m.Publishing = &channel.Publishing{DeliveryMode: mode}
+		return
+	}
+	m.Publishing = new(channel.Publishing)
 	short := func(flag uint16, s *string) {
 		if flags&flag != 0 {
 			*s = d.short()
@@ -211,10 +249,7 @@ func Decode(b []byte) (*Message, error) {
 	short(flagUserID, &m.UserId)
 	m.UserIdSet = flags&flagUserID != 0
 	short(flagAppID, &m.AppId)
-	if d.err != nil || flags&7 != 0 {
-		return nil, fmt.Errorf("%w: %d bytes", ErrForeign, len(b))
+	if flags&7 != 0 {
+		d.err = ErrForeign
 	}
-	m.Body = d.b
-	m.encoded.Store(&b)
-	return m, nil
 }

@@ -116,7 +116,7 @@ func wrap(s string) string {
 
 func decode(t *testing.T, b []byte) *Message {
 	t.Helper()
-	m, err := Decode(b)
+	m, err := Decode(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +131,31 @@ func same(t *testing.T, got, want *Message) {
 	g.Body, w.Body = append([]byte{}, got.Body...), append([]byte{}, want.Body...)
 	if got.Exchange != want.Exchange || got.Key != want.Key || !slices.Equal(got.BCC, want.BCC) || !reflect.DeepEqual(g, w) {
 		t.Errorf("got  %q %q %+v\nwant %q %q %+v", got.Exchange, got.Key, g, want.Exchange, want.Key, w)
+	}
+}
+
+func TestWhatIsReadSharesWhatIsTheSameInTheOneBefore(t *testing.T) {
+	read := func(exchange, key string, p channel.Publishing, before *Message) *Message {
+		t.Helper()
+		m, err := Decode(New(exchange, key, p).Bytes(), before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Exchange != exchange || m.Key != key || m.DeliveryMode != p.DeliveryMode || m.MessageId != p.MessageId || string(m.Body) != string(p.Body) {
+			t.Errorf("read %q %q %v %q, want %q %q %v", m.Exchange, m.Key, *m.Publishing, m.Body, exchange, key, p)
+		}
+		return m
+	}
+	var m *Message
+	for _, p := range []channel.Publishing{{}, {DeliveryMode: 1}, {DeliveryMode: 2}, {DeliveryMode: 9}, {MessageId: "1"}, {DeliveryMode: 2, MessageId: "2"}} {
+		p.Body = []byte("body")
+		for _, at := range [][2]string{{"x", "k"}, {"x", "k"}, {"x", "l"}, {"", "l"}, {"longer", ""}} {
+			m = read(at[0], at[1], p, m)
+		}
+	}
+	wire := New("exchange", "key", channel.Publishing{DeliveryMode: 2, Body: []byte("b")}).Bytes()
+	if n := testing.AllocsPerRun(100, func() { m, _ = Decode(wire, m) }); n > 1 {
+		t.Errorf("%v allocations for a message like the one before, want the message alone", n)
 	}
 }
 
@@ -246,12 +271,12 @@ func TestDamagedMessagesAreForeign(t *testing.T) {
 	whole := New("x", "k", full()).Bytes()
 	body := len(full().Body)
 	for n := range len(whole) - body { // cut within the header
-		if _, err := Decode(whole[:n]); !errors.Is(err, ErrForeign) {
+		if _, err := Decode(whole[:n], nil); !errors.Is(err, ErrForeign) {
 			t.Fatalf("the first %d bytes of a message: %v, want %v", n, err, ErrForeign)
 		}
 	}
 	for _, b := range [][]byte{nil, {}, {0}, {2, 0, 0, 0, 0}, []byte("hello"), {version, 0, 0, 0, 1}, {version, 255, 'x'}} {
-		if _, err := Decode(b); !errors.Is(err, ErrForeign) {
+		if _, err := Decode(b, nil); !errors.Is(err, ErrForeign) {
 			t.Errorf("%q: %v, want %v", b, err, ErrForeign)
 		}
 	}
@@ -259,13 +284,13 @@ func TestDamagedMessagesAreForeign(t *testing.T) {
 	for range maxNesting + 3 {
 		deep = channel.Table{"F": deep}
 	}
-	if _, err := Decode(New("", "", channel.Publishing{Headers: deep}).Bytes()); !errors.Is(err, ErrForeign) {
+	if _, err := Decode(New("", "", channel.Publishing{Headers: deep}).Bytes(), nil); !errors.Is(err, ErrForeign) {
 		t.Errorf("tables nested without end: %v", err)
 	}
 }
 
 func TestErrorsShowNoBody(t *testing.T) {
-	_, err := Decode([]byte("\x01secret body of somebody"))
+	_, err := Decode([]byte("\x01secret body of somebody"), nil)
 	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v", err)
 	}
@@ -301,7 +326,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte{version, 0, 0, 0x20, 0, 0, 0, 0, 5, 1, 'k', 'A', 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := Decode(b)
+		m, err := Decode(b, nil)
 		if err != nil {
 			if m != nil || !errors.Is(err, ErrForeign) {
 				t.Fatalf("%v, %v", m, err)
@@ -309,7 +334,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		again := m.Clone()
-		d, err := Decode(again.Bytes())
+		d, err := Decode(again.Bytes(), nil)
 		if err != nil {
 			t.Fatalf("what was decoded does not decode when it is encoded: %v", err)
 		}

@@ -137,6 +137,15 @@ func (d *decoder) uint64() uint64 {
 
 func (d *decoder) short() string { return string(d.take(int(d.byte()))) }
 
+// shortLike returns s itself where it is that.
+func (d *decoder) shortLike(s string) string {
+	b := d.take(int(d.byte()))
+	if string(b) == s {
+		return s
+	}
+	return string(b)
+}
+
 func (d *decoder) table(depth int) channel.Table {
 	in := decoder{b: d.take(int(d.uint32()))}
 	if depth > maxNesting {

@@ -69,6 +69,12 @@ var figures = slicesOf(
 		{name: "10,000 channels of 1,000 connections", of: value{"Channels", "msgs/s"}},
 		{name: "… each", of: value{"Channels", "B/channel"}},
 	},
+	eachSize(redis),
+	[]figure{
+		{name: "Redis: publishes one after the other, of a bare EVALSHA", of: value{"BesideEVALSHA", "of-bare"}, limit: 0.8},
+		{name: "Redis: latency p50 at 1,000/s, of a bare client", of: value{"BesideLatency", "p50-of-bare"}, limit: 1.3, most: true},
+		{name: "… p99", of: value{"BesideLatency", "p99-of-bare"}},
+	},
 	eachTopics("nats", "1000"), eachTopics("nats", "100000"), eachTopics("nats", "1000000"),
 	eachTopics("amqp", "1000"), eachTopics("amqp", "100000"), eachTopics("amqp", "1000000"),
 	[]figure{
@@ -80,6 +86,22 @@ var figures = slicesOf(
 		{name: "… each", of: binding("amqp", "B/binding"), limit: 400, most: true},
 	},
 )
+
+// redis are the figures of the path on Redis.
+func redis(size string) []figure {
+	beside := func(unit string) value { return value{"BesideScripts/" + size, unit} }
+	served := func(name string) value { return value{"Served/" + name + "/" + size, "msgs/s"} }
+	return []figure{
+		{name: "Redis: path " + size, of: beside("msgs/s")},
+		{name: "… of the least that has leases", of: beside("of-floor"), limit: 0.5},
+		{name: "… of a bare client with the same scripts", of: beside("of-bare"), limit: 0.8},
+		{name: "… commands a message", of: beside("commands/msg"), limit: 0.2, most: true},
+		{name: "… with confirms", of: served("dashi-redis")},
+		{name: "… of watermill-redisstream", of: served("dashi-redis"), by: served("watermill-redisstream"), limit: 1},
+		{name: "… of asynq", of: served("dashi-redis"), by: served("asynq"), limit: 1},
+		{name: "… of RabbitMQ, persistent, with confirms", of: served("dashi-redis"), by: served("rabbitmq-confirmed"), limit: 1},
+	}
+}
 
 func headers(match, values string) value {
 	return value{"Headers/bindings=10000/match=" + match + "/values=" + values, "ns/op"}

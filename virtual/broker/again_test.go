@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,4 +128,60 @@ func TestADeathHasOneIDWhoeverBuriesIt(t *testing.T) {
 		}
 		p.same(t, 2)
 	})
+}
+
+// An ack that is waited for is sent again when its reply was lost. What is stale then is told apart: the first try has done it, or the
+// message went to another process.
+func TestAnAckWaitWhoseReplyWasLostTellsWhoHasTheMessage(t *testing.T) {
+	for name, c := range map[string]struct {
+		lost bool // the lease
+		want error
+	}{
+		"done by the first try": {false, nil},
+		"taken by another":      {true, channel.ErrLeaseLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				place := memory.New()
+				var acks atomic.Int32
+				_, ours := process(t, virtual.Intercept(place.Open(), func(ctx context.Context, call virtual.Call, next func(context.Context) error) error {
+					if call.Method == "Holders.Renew" && c.lost && acks.Load() == 0 {
+						return errors.New("not renewed")
+					}
+					if s, ok := call.Request.(*[]virtual.Settlement); !ok || (*s)[0].Kind != virtual.Ack {
+						return next(ctx)
+					}
+					if acks.Add(1) > 1 {
+						return next(ctx)
+					}
+					if !c.lost {
+						_ = next(ctx)
+					}
+					return errors.New("the reply is lost")
+				}), broker.Options{})
+				_, theirs := process(t, place.Open(), broker.Options{})
+				ch := open(t, ours)
+				declare(t, ch, "q", nil)
+				if err := ch.Publish(t.Context(), "", "q", channel.Publishing{Body: []byte("m")}); err != nil {
+					t.Fatal(err)
+				}
+				d, ok, err := ch.Get(t.Context(), "q", false)
+				if err != nil || !ok {
+					t.Fatal(ok, err)
+				}
+				if c.lost { // the lease ends, and the other one takes it
+					time.Sleep(11 * time.Second)
+					if d, ok, err := open(t, theirs).Get(t.Context(), "q", false); err != nil || !ok || !d.Redelivered {
+						t.Fatal("it does not come to the other one", ok, err)
+					}
+				}
+				if err := d.AckWait(t.Context()); !errors.Is(err, c.want) {
+					t.Errorf("AckWait: %v, want %v", err, c.want)
+				}
+				if n := acks.Load(); n != 2 {
+					t.Errorf("%d acks were sent, want 2", n)
+				}
+			})
+		})
+	}
 }

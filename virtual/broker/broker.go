@@ -76,6 +76,7 @@ type Broker struct {
 	txSequence uint64
 	clock      time.Time // what b.now counts from
 	adopted    adoption
+	restoring  onlyOne // one restoration at a time
 }
 
 // Open makes a process on a store. The store stays the caller's: Close does not close it.
@@ -84,7 +85,7 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 		store: store, traits: virtual.TraitsOf(store), top: newTopology(),
 		conns: map[*conn]struct{}{}, pumps: map[virtual.QueueRef]*pump{},
 		held: make(chan struct{}, 1), cleaning: make(chan struct{}, 1), delaying: make(chan struct{}, 1),
-		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)}, txProducer: make(onlyOne, 1),
+		doubted: make(chan struct{}, 1), sight: sight{one: make(onlyOne, 1)}, txProducer: make(onlyOne, 1), restoring: make(onlyOne, 1),
 		uses:  uses{last: map[string]time.Time{}, told: map[string]time.Time{}, moved: make(chan struct{}, 1)},
 		clock: time.Now(), getLimit: batchLimit,
 	}
@@ -100,8 +101,9 @@ func Open(ctx context.Context, store virtual.Store, o Options) (*Broker, error) 
 	b.committer = newCommitter(b)
 	b.settler = newSettler(b)
 	if err := b.start(ctx); err != nil {
-		_ = b.leave(context.WithoutCancel(ctx)) // best effort: the session ends by itself
-		b.stop()
+		closing, stop := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer stop()
+		_ = b.Close(closing) // best effort: the session ends by itself
 		return nil, err
 	}
 	return b, nil
@@ -157,7 +159,9 @@ func (b *Broker) Connect(ctx context.Context, s channel.ConnectionSink) (channel
 
 // Close closes all connections and ends the process: what was published is stored, acks are sent, messages nobody
 // answered go back. It returns within ctx. With a ctx that has ended it drops everything at once, as SIGKILL does: no
-// call of the store is made any more. All goroutines have ended when it returns. The store stays open.
+// call of the store is made any more. All goroutines have ended when it returns, but those that wait for a call of the store
+// that goes on though its context has ended: Close waits for them until ctx has ended and a second more. The store stays
+// open; closing it ends such calls.
 func (b *Broker) Close(ctx context.Context) error {
 	b.mu.Lock()
 	first := !b.closing
@@ -170,17 +174,45 @@ func (b *Broker) Close(ctx context.Context) error {
 	if ctx.Err() != nil {
 		b.cancel() // before the connections go: nothing of this is to reach the store
 	}
-	var err error
+	ended := make(chan error, 1)
+	go func() {
+		err := b.say(ctx, conns, first)
+		b.stop()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	b.cancel()
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-t.C:
+		return fmt.Errorf("close broker: a call of the store does not return: %w", ctx.Err())
+	}
+}
+
+// grace is how long Close goes on waiting for calls of the store when its context has ended: they return soon after theirs has.
+const grace = time.Second
+
+// say closes the connections and says goodbye to the store.
+func (b *Broker) say(ctx context.Context, conns []*conn, first bool) (err error) {
 	for _, c := range conns {
 		err = errors.Join(err, c.end(ctx, &channel.Error{Code: channel.ConnectionForced, Text: "the broker was closed", Connection: true}))
 	}
-	if first && ctx.Err() == nil {
+	if e := ctx.Err(); e != nil { // the rest is for who comes after us
+		return errors.Join(err, e)
+	}
+	if first {
 		err = errors.Join(err, b.committer.flush(ctx), b.settler.flush(ctx))
 		if e := b.leave(ctx); e != nil {
 			err = errors.Join(err, fmt.Errorf("end session: %w", e))
 		}
 	}
-	b.stop()
 	return err
 }
 
@@ -219,11 +251,15 @@ func (b *Broker) enter() bool {
 func (b *Broker) now() int64 { return int64(time.Since(b.clock)) }
 
 // pause waits before a try that follows a failure, longer each time up to a second, and returns the next try's number.
-func (b *Broker) pause(try int) int {
+func (b *Broker) pause(try int) int { return b.pauseIn(b.ctx, try) }
+
+// pauseIn is pause for who gives up with ctx.
+func (b *Broker) pauseIn(ctx context.Context, try int) int {
 	t := time.NewTimer(min(time.Second, 5*time.Millisecond<<min(try, 10)))
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-ctx.Done():
 	case <-b.ctx.Done():
 	}
 	return try + 1

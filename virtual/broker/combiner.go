@@ -13,8 +13,9 @@ import (
 type combiner[T any] struct {
 	b *Broker
 	// run does a batch. When it returns false the batch is run again after a pause, with the number of the try, and no
-	// longer on the goroutine of a caller: callers do not wait for a store that fails.
-	run    func(batch []T, try int) bool
+	// longer on the goroutine of a caller: callers do not wait for a store that fails. ctx is that of the broker, or of a
+	// caller: then it ends with the broker's, too.
+	run    func(ctx context.Context, batch []T, try int) bool
 	inline bool
 	batch  int // most items of a batch
 	bound  int // most items waiting
@@ -49,8 +50,10 @@ type sleeper struct {
 	c    chan struct{}
 }
 
-// add leaves an item. It waits only while too many are waiting already.
-func (c *combiner[T]) add(ctx context.Context, item T) error {
+// add leaves an item. It waits only while too many are waiting already. awaited says that the caller waits for this item before
+// he does anything else: a lone one is run on his goroutine then, until ctx ends, since waking another would be the better part of
+// the time that it takes.
+func (c *combiner[T]) add(ctx context.Context, item T, awaited bool) error {
 	c.mu.Lock()
 	for c.busy && len(c.queue)-c.head >= c.bound {
 		if err := c.waitLocked(ctx, c.done+1); err != nil {
@@ -67,6 +70,9 @@ func (c *combiner[T]) add(ctx context.Context, item T) error {
 		c.busy = true
 		c.spare = append(c.spare[:0], item)
 		c.mu.Unlock()
+		if awaited {
+			return c.runFor(ctx)
+		}
 		return c.goFinish(0)
 	case c.gathering():
 		c.queue = append(c.queue, item)
@@ -89,7 +95,7 @@ func (c *combiner[T]) add(ctx context.Context, item T) error {
 		c.spare = append(c.spare[:0], item)
 	}
 	c.mu.Unlock()
-	return c.runHere()
+	return c.runHere(c.b.ctx)
 }
 
 // gathering reports whether callers are in a hurry. What is gathered has to be run before anything else, so that it is
@@ -140,9 +146,17 @@ func (c *combiner[T]) fetch() {
 	c.next(true)
 }
 
+// runFor runs the batch on the goroutine of a caller, until ctx ends: then it is run again without him.
+func (c *combiner[T]) runFor(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(c.b.ctx, stop)()
+	return c.runHere(ctx)
+}
+
 // runHere runs the batch on the goroutine of a caller.
-func (c *combiner[T]) runHere() error {
-	if c.run(c.spare, 0) {
+func (c *combiner[T]) runHere(ctx context.Context) error {
+	if c.run(ctx, c.spare, 0) {
 		c.next(false)
 		return nil
 	}
@@ -163,7 +177,7 @@ func (c *combiner[T]) finish(try int) {
 		if try > 0 {
 			c.b.pause(try - 1)
 		}
-		if c.run(c.spare, try) || c.b.ctx.Err() != nil {
+		if c.run(c.b.ctx, c.spare, try) || c.b.ctx.Err() != nil {
 			return
 		}
 	}
@@ -230,7 +244,7 @@ func (c *combiner[T]) flush(ctx context.Context) error {
 	if !c.busy && len(c.queue) > 0 { // gathered: the goroutine would only be waited for
 		c.take()
 		c.mu.Unlock()
-		if err := c.runHere(); err != nil {
+		if err := c.runHere(c.b.ctx); err != nil {
 			return err
 		}
 		c.mu.Lock()

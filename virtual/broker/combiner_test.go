@@ -15,7 +15,8 @@ type recorder struct {
 	mu    sync.Mutex
 	sizes []int
 	items []int
-	fails int // how many runs fail first
+	fails int  // how many runs fail first
+	hangs bool // the next run does, until its context ends
 }
 
 func newRecorder(t *testing.T, inline bool) *recorder {
@@ -27,9 +28,14 @@ func newRecorder(t *testing.T, inline bool) *recorder {
 	return s
 }
 
-func (s *recorder) run(items []int, _ int) bool {
+func (s *recorder) run(ctx context.Context, items []int, _ int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.hangs {
+		s.hangs = false
+		<-ctx.Done()
+		return false
+	}
 	if s.fails > 0 {
 		s.fails--
 		return false
@@ -53,7 +59,7 @@ func (s *recorder) seen() (sizes []int, inOrder bool) {
 func (s *recorder) put(t *testing.T, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {
-		if err := s.add(t.Context(), i); err != nil {
+		if err := s.add(t.Context(), i, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,6 +94,45 @@ func TestLoneItemIsRunAtOnceAndThoseInAHurryAreGathered(t *testing.T) {
 		s.put(t, next+1, next+2)
 		if sizes, _ := s.seen(); len(sizes) != n+1 {
 			t.Errorf("after the hurry a lone item was not run at once")
+		}
+	})
+}
+
+func TestAwaitedItemIsRunByWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRecorder(t, false)
+		for i := range 10 {
+			if err := s.add(t.Context(), i, true); err != nil {
+				t.Fatal(err)
+			}
+			if sizes, _ := s.seen(); len(sizes) != i+1 {
+				t.Fatalf("when add %d returned %v were run", i, sizes)
+			}
+		}
+		if err := s.add(t.Context(), 10, false); err != nil {
+			t.Fatal(err)
+		}
+		if sizes, _ := s.seen(); len(sizes) != 10 {
+			t.Error("an item that nobody awaits was run by who left it")
+		}
+	})
+}
+
+func TestAwaitedItemGoesOnWithoutWhoDoesNotWaitAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRecorder(t, false)
+		s.hangs = true
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if err := s.add(ctx, 0, true); err != nil {
+			t.Fatal(err) // it was accepted
+		}
+		s.put(t, 1, 5)
+		if err := s.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, inOrder := s.seen(); !inOrder || len(s.items) != 5 {
+			t.Errorf("in order %v, items %v", inOrder, s.items)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -38,7 +39,7 @@ func newCommitter(b *Broker) *committer {
 
 // commit stores a batch and tells the channels. While the store does not answer it is tried again under the same number;
 // after too many tries it is given up, and its number is never used again, so that it cannot be stored later by mistake.
-func (c *committer) commit(pubs []*publication, try int) bool {
+func (c *committer) commit(ctx context.Context, pubs []*publication, try int) bool {
 	if try == 0 {
 		c.build(pubs)
 		c.sequence++
@@ -47,10 +48,10 @@ func (c *committer) commit(pubs []*publication, try int) bool {
 		c.b.adopted.begin()
 		defer c.b.adopted.end()
 	}
-	err := c.put()
+	err := c.put(ctx)
 	for errors.Is(err, virtual.ErrGuard) {
 		// Somebody changed the bindings since we routed: nothing was stored. Route again on what is there now.
-		if err = c.b.refresh(c.b.ctx); err != nil {
+		if err = c.b.outdated(ctx, err, c.guards); err != nil {
 			break
 		}
 		for i := range pubs {
@@ -58,9 +59,15 @@ func (c *committer) commit(pubs []*publication, try int) bool {
 		}
 		c.build(pubs)
 		c.sequence++
-		err = c.put()
+		if len(c.limits) > 0 && ctx != c.b.ctx {
+			return false // a caller does not wait for what limits push out: see limited
+		}
+		err = c.put(ctx)
 	}
 	if err != nil && !told(err) {
+		if c.b.ctx.Err() == nil && ctx.Err() != nil {
+			return false // it was the caller who gave up
+		}
 		c.b.storeFailed(err)
 		if try+1 < tries && c.b.ctx.Err() == nil && !errors.Is(err, virtual.ErrClosed) {
 			return false
@@ -135,17 +142,17 @@ func (b *Broker) addLimit(limits []virtual.Limit, q *queueState) []virtual.Limit
 }
 
 // put asks the store once.
-func (c *committer) put() (err error) {
+func (c *committer) put(ctx context.Context) (err error) {
 	c.evicted = c.evicted[:0]
 	if len(c.messages) == 0 {
 		return nil
 	}
 	r := virtual.PutRequest{Messages: c.messages, Producer: c.producer, Sequence: c.sequence, Guard: c.guards}
 	if len(c.limits) > 0 {
-		c.evicted, err = c.b.bounded.PutBounded(c.b.ctx, r, c.limits, c.evicted)
+		c.evicted, err = c.b.bounded.PutBounded(ctx, r, c.limits, c.evicted)
 		return err
 	}
-	return c.b.store.Put(c.b.ctx, r)
+	return c.b.store.Put(ctx, r)
 }
 
 // judge decides what became of each publication.

@@ -64,8 +64,12 @@ func (c *conn) Close(ctx context.Context) error {
 func (c *conn) end(ctx context.Context, why *channel.Error) error {
 	ports, first := c.shut(why)
 	if !first {
-		<-c.ended
-		return nil
+		select {
+		case <-c.ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	var err error
 	if ctx.Err() == nil && c.b.ctx.Err() == nil {

@@ -238,7 +238,7 @@ func (p *port) gotten(m *channel.Get, t *virtual.Taken, from *tenure, left int) 
 	if p.closed != nil {
 		return channel.Reply{}, false
 	}
-	d := delivered(contentOf(t.Payload), t, from.pump.q)
+	d := delivered(contentOf(t.Payload, nil), t, from.pump.q)
 	p.tag++
 	d.DeliveryTag, d.MessageCount = p.tag, left
 	if !m.NoAck {

@@ -80,7 +80,7 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 	if !d.q.args.hasDLX {
 		return nil, b.drop(ctx, d, settle)
 	}
-	letter := deadLetter(contentOf(d.taken.Payload), d)
+	letter := deadLetter(contentOf(d.taken.Payload, nil), d)
 	b.stamp(letter.content)
 	var refused []virtual.QueueRef // queues that do not take it
 	var passed []death             // what those of them dead-letter in turn
@@ -111,7 +111,7 @@ func (b *Broker) buryOne(ctx context.Context, d *death) (pushed []death, err err
 			b.arrived(r.Messages)
 			return append(b.evictions(evicted), passed...), nil
 		case errors.Is(err, virtual.ErrGuard):
-			if err := b.refresh(ctx); err != nil {
+			if err := b.outdated(ctx, err, r.Guard); err != nil {
 				return nil, err
 			}
 		case errors.Is(err, virtual.ErrStale):
@@ -364,9 +364,12 @@ func (b *Broker) expiries(taken []virtual.Taken) []death {
 // trim has a queue keep its limit after something came back to it.
 func (b *Broker) trim(ctx context.Context, q *queueState) {
 	limits := b.addLimit(nil, q)
-	evicted, err := b.bounded.PutBounded(ctx, virtual.PutRequest{}, limits, nil)
+	var evicted []virtual.Taken
+	err := b.persist(ctx, func() (err error) { // evicted by a try that was not answered, they come back when their lease ends
+		evicted, err = b.bounded.PutBounded(ctx, virtual.PutRequest{}, limits, nil)
+		return err
+	})
 	if err != nil {
-		b.storeFailed(err)
 		return
 	}
 	b.bury(ctx, b.evictions(evicted))

@@ -358,7 +358,12 @@ func (b *Broker) lookup(ctx context.Context, op, name, owner string) (q *queueSt
 // ready counts the ready messages of a queue, without those that have expired at its head.
 func (b *Broker) ready(ctx context.Context, q *queueState) (int, error) {
 	b.expire(ctx, virtual.ExpireRequest{Queue: q.ref, Max: batchLimit, Lease: b.o.Lease})
-	return b.store.Size(ctx, q.ref)
+	n := 0
+	err := b.persist(ctx, func() (err error) {
+		n, err = b.store.Size(ctx, q.ref)
+		return err
+	})
+	return n, err
 }
 
 func (p *port) queueDelete(ctx context.Context, m *channel.QueueDelete) (int, error) {
@@ -430,7 +435,11 @@ func (p *port) queuePurge(ctx context.Context, m *channel.QueuePurge) (int, erro
 	if err := p.b.committer.flush(ctx); err != nil {
 		return 0, unstored(op, err)
 	}
-	n, err := p.b.store.Purge(ctx, q.ref)
+	n := 0 // of the try that was answered
+	err = p.b.persist(ctx, func() (err error) {
+		n, err = p.b.store.Purge(ctx, q.ref)
+		return err
+	})
 	if err != nil {
 		return 0, unstored(op, err)
 	}

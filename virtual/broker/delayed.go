@@ -70,7 +70,7 @@ func (b *Broker) hide(ctx context.Context, taken []virtual.Taken) []dueMessage {
 	var early []virtual.Settlement
 	for i := range taken {
 		t := &taken[i]
-		left := delayOf(contentOf(t.Payload).Headers) - t.Age
+		left := delayOf(contentOf(t.Payload, nil).Headers) - t.Age
 		if left <= 0 {
 			due = append(due, dueMessage{*t, -left})
 			continue
@@ -93,7 +93,7 @@ func (b *Broker) hide(ctx context.Context, taken []virtual.Taken) []dueMessage {
 // release puts a delayed message where it goes now, and takes it out of the delayed ones in the same step.
 func (b *Broker) release(ctx context.Context, t *virtual.Taken) {
 	d := &death{taken: *t, reason: "due"}
-	c := contentOf(t.Payload)
+	c := contentOf(t.Payload, nil)
 	l := &letter{content: c, reason: reasonRejected, cc: append(keysOf(c.Headers["CC"]), c.BCC...)}
 	settle := []virtual.Settlement{settlementOf(t, virtual.Ack)}
 	var refused []virtual.QueueRef // queues that do not take it
@@ -131,7 +131,7 @@ func (b *Broker) release(ctx context.Context, t *virtual.Taken) {
 			return
 		}
 		if errors.Is(err, virtual.ErrGuard) {
-			if err = b.refresh(ctx); err == nil {
+			if err = b.outdated(ctx, err, r.Guard); err == nil {
 				continue
 			}
 		}

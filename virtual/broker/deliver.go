@@ -12,12 +12,12 @@ import (
 const headerRaw = "x-dashi-raw"
 
 // contentOf returns the message in a payload. One that is foreign or damaged becomes the body of a message that
-// says so: it is never dropped.
-func contentOf(p virtual.Payload) *content.Message {
+// says so: it is never dropped. before is one that came before, or nil.
+func contentOf(p virtual.Payload, before *content.Message) *content.Message {
 	if c, ok := p.(*content.Message); ok {
 		return c
 	}
-	c, err := content.Decode(p.Bytes())
+	c, err := content.Decode(p.Bytes(), before)
 	if err != nil {
 		c = content.New("", "", channel.Publishing{
 			ContentType: "application/octet-stream", Headers: channel.Table{headerRaw: true}, Body: p.Bytes(),
@@ -36,9 +36,10 @@ func (p *port) deliver(c *consumer, taken []virtual.Taken, from *tenure) int {
 	}
 	out := p.out[:0]
 	now := p.b.now()
+	var m *content.Message
 	for i := range taken {
 		t := &taken[i]
-		m := contentOf(t.Payload)
+		m = contentOf(t.Payload, m)
 		if !c.fits(len(m.Body)) {
 			c.choked = true
 			break

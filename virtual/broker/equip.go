@@ -39,11 +39,13 @@ func (b *Broker) equip() {
 			Lease: min(registryLease, b.o.Lease*2/5), Fresh: b.o.Fresh, Poll: b.watchEvery, Conflict: b.conflict,
 		})
 	}
+	b.registry = patientRegistry{b.registry, b}
 	b.guarded = ok && t.Guards
 	if b.namespace, ok = virtual.As[virtual.Namespace](raw); !ok {
 		b.namespace = nameless{b}
 		b.top.buries = true
 	}
+	b.namespace = patientNamespace{b.namespace, b}
 	if b.bounded, ok = virtual.As[virtual.Bounded](raw); !ok {
 		b.bounded = newTrimmer(b)
 	} else {

@@ -32,9 +32,8 @@ func (b *Broker) extendAll() {
 	}
 	for i := 0; i < len(all) && b.ctx.Err() == nil; i += batchLimit {
 		end := min(i+batchLimit, len(all))
-		err := b.store.Settle(b.ctx, all[i:end])
+		err := b.persist(b.ctx, func() error { return b.store.Settle(b.ctx, all[i:end]) })
 		if err != nil && !told(err) {
-			b.storeFailed(err)
 			continue
 		}
 		b.extensionsLost(of[i:end], err)

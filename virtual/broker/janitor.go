@@ -28,6 +28,7 @@ type uses struct {
 // bootstrap prepares the vhost: the predeclared exchanges and, with nobody else there, an end to what is transient.
 func (b *Broker) bootstrap(ctx context.Context) error {
 	b.txName = newName()
+	upTo := b.revision() // what is newer may be of a process that comes now
 	sessions, err := b.registry.Sessions(ctx)
 	if err != nil {
 		return err
@@ -39,13 +40,13 @@ func (b *Broker) bootstrap(ctx context.Context) error {
 		r := newRemoval(t)
 		if alone {
 			for _, q := range t.queues {
-				if !q.rec.Durable {
+				if !q.rec.Durable && q.guard.Rev <= upTo {
 					gone = append(gone, q)
 					r.queue(q)
 				}
 			}
 			for _, x := range t.exchanges {
-				if !x.rec.Durable {
+				if !x.rec.Durable && x.guard.Rev <= upTo {
 					r.exchange(x.name)
 				}
 			}
@@ -89,7 +90,7 @@ func (b *Broker) clean() {
 	for {
 		select {
 		case <-b.cleaning:
-			later.Reset(2 * b.o.Lease)
+			later.Reset(2 * b.orphanAge())
 		case <-later.C:
 		case <-b.ctx.Done():
 			return
@@ -178,6 +179,10 @@ func (b *Broker) tidy(ctx context.Context) error {
 	return b.dropOrphans(ctx)
 }
 
+// orphanAge is for how long nobody names a queue of the store before it is taken for a leftover: until every living process has
+// declared again what a store has lost.
+func (b *Broker) orphanAge() time.Duration { return max(b.o.Lease, b.o.SessionTTL) }
+
 // dropOrphans deletes queues of the store that no record names. One whose declaring process is alive may be about to be
 // named, unless this process saw it named and gone.
 func (b *Broker) dropOrphans(ctx context.Context) error {
@@ -198,12 +203,14 @@ func (b *Broker) dropOrphans(ctx context.Context) error {
 	}
 	for _, ref := range refs {
 		maker, _, _ := strings.Cut(ref.Incarnation, ".")
-		b.top.mu.RLock()
-		died, seen := b.top.dead[ref]
-		orphan := b.top.live[ref.Incarnation] == nil && !strings.HasPrefix(ref.Name, "!") &&
-			(!alive[maker] && !seen || seen && time.Since(died) > b.o.Lease)
-		b.top.mu.RUnlock()
-		if !orphan {
+		b.top.mu.Lock()
+		nameless := b.top.live[ref.Incarnation] == nil && !strings.HasPrefix(ref.Name, "!")
+		since, known := b.top.dead[ref]
+		if nameless && !known && !alive[maker] {
+			b.top.dead[ref] = time.Now()
+		}
+		b.top.mu.Unlock()
+		if !nameless || !known || time.Since(since) < b.orphanAge() {
 			continue
 		}
 		if _, err := b.namespace.Delete(ctx, ref); err != nil {

@@ -94,9 +94,12 @@ func (b *Broker) renewAll() bool {
 		for i, t := range ts {
 			refs[i] = t.pump.q.ref
 		}
-		lost, err := b.holders.Renew(b.ctx, holder, refs, b.o.Lease)
+		var lost []virtual.QueueRef
+		err := b.persist(b.ctx, func() (err error) {
+			lost, err = b.holders.Renew(b.ctx, holder, refs, b.o.Lease)
+			return err
+		})
 		if err != nil {
-			b.storeFailed(err)
 			continue
 		}
 		for _, t := range ts {

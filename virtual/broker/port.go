@@ -130,6 +130,7 @@ func (p *port) call(ctx context.Context, m channel.Method) (r channel.Reply, err
 	if err != nil {
 		return channel.Reply{}, err
 	}
+	p.uses(m)
 	r.Method = m
 	if !told && !channel.NoAnswer(m) {
 		p.reply(r)

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,12 @@ type publication struct {
 
 // publications are used again: they hold no more than where a message goes.
 var publications = sync.Pool{New: func() any { return new(publication) }}
+
+// limited reports whether it goes to a queue with a limit: what is pushed out there has to be dead-lettered, which may take long.
+func (pub *publication) limited() bool {
+	is := func(t target) bool { return t.q != nil && t.q.limit != nil }
+	return is(pub.first) || slices.ContainsFunc(pub.more, is)
+}
 
 // free makes the publication ready for another message.
 func (pub *publication) free() {
@@ -116,7 +123,7 @@ func (p *port) Publish(ctx context.Context, m *channel.Publish) error {
 	p.numbers++
 	pub.number, pub.confirm = p.numbers, p.confirming
 	p.mu.Unlock()
-	if err = p.b.committer.add(ctx, pub); err != nil { // not accepted: the number is the next message's
+	if err = p.b.committer.add(ctx, pub, m.Awaited && !pub.limited()); err != nil { // not accepted: the number is the next message's
 		p.mu.Lock()
 		p.numbers--
 		p.mu.Unlock()
@@ -271,6 +278,9 @@ func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 	if bad != nil {
 		return bad
 	}
+	if x != nil {
+		use(&x.ours)
+	}
 	if x != nil && x.delayed() {
 		if d := delayOf(c.Headers); d > 0 {
 			b.aim(pub, nil, d)
@@ -289,6 +299,7 @@ func (b *Broker) route(pub *publication, r *exchange.Result) *channel.Error {
 	for _, q := range r.Queues {
 		qs := q.Data.(*queueState)
 		if c.Exchange == "" {
+			use(&qs.ours)
 			pub.addGuard(qs.guard)
 		}
 		b.aim(pub, qs, 0)

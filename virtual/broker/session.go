@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dashi-mq/dashi/channel"
 	"github.com/dashi-mq/dashi/virtual"
 )
 
@@ -65,19 +66,40 @@ func (b *Broker) sessionLost() {
 	b.mu.Lock()
 	b.session = newName()
 	b.mu.Unlock()
-	if err := b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL); err != nil {
-		return // the heartbeat goes on
-	}
-	if err := b.refresh(b.ctx); err != nil {
-		return
-	}
+	_ = b.registry.KeepAlive(b.ctx, b.sessionName(), b.o.SessionTTL) // else the heartbeat does
+	b.spawn(b.registerAgain)
+}
+
+// registerAgain writes the records of all consumers of this process anew. One that is refused, since its queue is gone or in exclusive
+// use by now, ends.
+func (b *Broker) registerAgain() {
 	for _, p := range b.allPumps() {
 		for _, c := range p.list() {
-			if err := b.register(b.ctx, c); err != nil {
-				c.port.cancelled(c)
+			for try := 0; b.ctx.Err() == nil && c.wanted(); {
+				err := b.register(b.ctx, c)
+				if err == nil {
+					if !c.wanted() { // cancelled meanwhile
+						_ = b.unregister(b.ctx, c)
+					}
+					break
+				}
+				if e, ok := err.(*channel.Error); ok && e.Code != channel.InternalError {
+					c.port.cancelled(c)
+					p.remove(c)
+					break
+				}
+				try = b.pause(try)
 			}
 		}
+		p.wake() // it may have stopped for want of a lock, and the store may know nothing of what waits
 	}
+}
+
+// wanted reports whether the consumer has not been cancelled.
+func (c *consumer) wanted() bool {
+	c.port.mu.Lock()
+	defer c.port.mu.Unlock()
+	return !c.gone
 }
 
 // wakeFenced wakes pumps that stopped because the locks did not hold.

@@ -41,11 +41,11 @@ func newSettler(b *Broker) *settler {
 }
 
 // add1 leaves one answer. It does not wait: what is unsettled is bounded by what is unacked.
-func (s *settler) add1(i settleItem) { _ = s.add(s.b.ctx, i) }
+func (s *settler) add1(i settleItem) { _ = s.add(s.b.ctx, i, false) }
 
 // settle brings a batch to the store, again until it is answered. Answers that come late, after the lease was lost, have
 // no effect, and that is no error.
-func (s *settler) settle(items []settleItem, try int) bool {
+func (s *settler) settle(_ context.Context, items []settleItem, try int) bool {
 	b := s.b
 	s.batch = s.batch[:0]
 	for i := range items {
@@ -292,7 +292,7 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 		p.b.answer(e, s.Kind)
 		return err
 	}
-	err = p.b.store.Settle(ctx, []virtual.Settlement{e.settlement(virtual.Ack)})
+	err = p.b.ackOne(ctx, e)
 	p.feed(es, fed)
 	if err != nil && !told(err) {
 		p.b.answer(e, s.Kind) // not known: the settler goes on trying
@@ -306,6 +306,31 @@ func (p *port) SettleWait(ctx context.Context, s channel.Settle) error {
 		return &channel.Error{Code: channel.PreconditionFailed, Op: s.Method, Text: "the message is held by another consumer", Cause: channel.ErrLeaseLost}
 	}
 	return nil
+}
+
+// ackOne acks one delivery, under a holder again until it is answered. What is stale then is the work of an earlier try as long as the
+// holder has not lost its lease: nobody else can have had the message. Without holders nobody could know, and it is sent once.
+func (b *Broker) ackOne(ctx context.Context, e *entry) error {
+	sent := 0
+	ack := func() error {
+		sent++
+		return b.store.Settle(ctx, []virtual.Settlement{e.settlement(virtual.Ack)})
+	}
+	if b.holders == nil {
+		return ack()
+	}
+	err := b.persist(ctx, ack)
+	if sent == 1 || !errors.Is(err, virtual.ErrStale) || e.lost {
+		return err
+	}
+	refs := []virtual.QueueRef{e.msg.Queue}
+	return b.persist(ctx, func() error {
+		lost, err := b.holders.Renew(ctx, e.from.holder, refs, b.o.Lease)
+		if err == nil && len(lost) > 0 {
+			err = (*virtual.BatchError)(nil).Add(0, virtual.ErrStale)
+		}
+		return err
+	})
 }
 
 // recover requeues all that is unacked, having said so first.

@@ -33,7 +33,7 @@ func (b *Broker) complete(taken []virtual.Taken, q *queueState) {
 	}
 	for i := range taken {
 		t := &taken[i]
-		c := contentOf(t.Payload)
+		c := contentOf(t.Payload, nil)
 		m := *t.Message
 		m.Payload = c // decoded once
 		if !b.traits.TTL && q != nil {

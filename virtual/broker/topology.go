@@ -27,7 +27,7 @@ type topology struct {
 	buries    bool                           // deletions leave graves
 	graves    map[string]*grave              // by incarnation
 	routing   map[string]struct{}            // sessions that route on what they know
-	dead      map[virtual.QueueRef]time.Time // queues that were seen to go, and when, until the janitor removed them from the store
+	dead      map[virtual.QueueRef]time.Time // queues without a record, since when, until the janitor removes them from the store
 }
 
 type exchangeState struct {
@@ -35,6 +35,7 @@ type exchangeState struct {
 	rec   exchangeRecord
 	guard virtual.Revision
 	node  *exchange.Exchange
+	ours  atomic.Bool // declared or used by this process
 }
 
 // delayedType returns the type an x-delayed-message exchange routes by.
@@ -56,6 +57,7 @@ type queueState struct {
 	consumers map[string]*consumerState
 	local     int         // consumers of this process
 	ranked    atomic.Bool // the consumers differ in priority
+	ours      atomic.Bool // declared or used by this process
 }
 
 type consumerState struct {

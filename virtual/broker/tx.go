@@ -170,7 +170,7 @@ func (b *Broker) applyTx(ctx context.Context, tx *transaction, es []entry, p *po
 			return nil
 		}
 		if errors.Is(err, virtual.ErrGuard) {
-			if err = b.refresh(ctx); err == nil {
+			if err = b.outdated(ctx, err, r.Guard); err == nil {
 				route = true
 				continue
 			}

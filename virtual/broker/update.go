@@ -18,10 +18,7 @@ const tries = 5
 func (b *Broker) update(ctx context.Context, op string, plan func(t *topology) ([]virtual.Change, error)) error {
 	for try := 0; ; {
 		if err := b.refresh(ctx); err != nil {
-			if try = b.again(ctx, try, err); try == 0 {
-				return unstored(op, err)
-			}
-			continue
+			return unstored(op, err)
 		}
 		b.top.mu.RLock()
 		changes, err := plan(b.top)
@@ -68,7 +65,7 @@ func (b *Broker) again(ctx context.Context, try int, err error) int {
 	if try+1 >= tries || ctx.Err() != nil || b.ctx.Err() != nil || errors.Is(err, virtual.ErrClosed) {
 		return 0
 	}
-	return b.pause(try)
+	return b.pauseIn(ctx, try)
 }
 
 // removal collects the records that go with one another: a queue with its bindings, an exchange with its bindings,

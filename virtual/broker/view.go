@@ -2,10 +2,12 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dashi-mq/dashi/channel"
+	"github.com/dashi-mq/dashi/virtual"
 )
 
 // refresh brings the view up to what the registry has now.
@@ -34,6 +36,9 @@ func (b *Broker) changes(ctx context.Context, wait time.Duration) error {
 func (b *Broker) changesSince(ctx context.Context, since uint64, wait time.Duration) error {
 	sent := b.now()
 	records, rev, reset, err := b.registry.Changes(ctx, since, wait)
+	if errors.Is(err, virtual.ErrLost) {
+		return b.restore(ctx, since)
+	}
 	if err != nil {
 		return err
 	}

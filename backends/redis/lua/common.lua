@@ -1,11 +1,12 @@
--- What every script begins with. KEYS[1] is what the names of all keys of the vhost begin with.
+-- What every script begins with. KEYS[1] is what the names of all keys of the vhost begin with, or of the part of it that the queues
+-- are in.
 
 local base = KEYS[1]
 local call = redis.call
 local GRACE, FORGET = 1e6, 3600e6 -- microseconds
 
--- tostring loses digits of what is above 1e14.
-local function text(n) return string.format('%.0f', n) end
+-- tostring loses digits of what is above 1e14. n is whole, and less than 2^53.
+local function text(n) return string.format('%d', n) end
 
 -- The server's clock, in microseconds. It stands still while a script runs.
 local function clock()
@@ -26,9 +27,11 @@ local function args(n)
   return list
 end
 
--- One command with a long list, in parts: unpack has a bound.
+-- One command with a long list, in parts: unpack has a bound. It returns the sum of the answers.
 local function many(command, key, list)
-  for i = 1, #list, 4000 do call(command, key, unpack(list, i, math.min(i + 3999, #list))) end
+  local sum = 0
+  for i = 1, #list, 4000 do sum = sum + call(command, key, unpack(list, i, math.min(i + 3999, #list))) end
+  return sum
 end
 
 local function lookup(key, fields)

@@ -2,20 +2,36 @@
 
 local stale, item = {}, 0
 for _ = 1, int() do
-  local id, holder, _, _, n = arg(), arg(), arg(), arg(), int()
-  local members, tokens = args(n), args(n)
-  local leases = holder == '' and base .. 'lt:' .. id or base .. 'u:' .. holder .. ':' .. id
-  local held, good = lookup(leases, members), {}
-  for i, m in ipairs(members) do
-    if held[i] == tokens[i] then
-      good[#good + 1] = m
-    else
-      stale[#stale + 1] = item + i - 1
+  local id, holder, _, _, n, take = arg(), arg(), arg(), arg(), int(), arg()
+  local members, m, good = args(n), base .. 'm:' .. id, {}
+  local u = base .. 'u:' .. holder .. ':' .. id
+  local function only(is)
+    for i = 1, n do
+      if is(i) then
+        good[#good + 1] = members[i]
+      else
+        stale[#stale + 1] = item + i - 1
+      end
     end
   end
-  many('HDEL', leases, good)
-  if holder == '' then many('ZREM', base .. 'lo:' .. id, good) end
-  many('HDEL', base .. 'm:' .. id, good)
+  if take == '' then
+    local held, tokens = lookup(base .. 'lt:' .. id, members), args(n)
+    only(function(i) return held[i] == tokens[i] end)
+    many('HDEL', base .. 'lt:' .. id, good)
+    many('ZREM', base .. 'lo:' .. id, good)
+    many('HDEL', m, good)
+  else
+    local f = call('HMGET', u, take .. '#', take .. '!')
+    if not f[1] then
+      only(function() return false end)
+    elseif f[2] then
+      local set = within(u, take)
+      only(function(i) return set[members[i]] end)
+    else
+      good = members
+    end
+    if #good > 0 then less(u, take, many('HDEL', m, good)) end
+  end
   local a = base .. 'a:' .. id
   if call('EXISTS', a) == 1 then many('HDEL', a, good) end
   item = item + n

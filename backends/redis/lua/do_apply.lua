@@ -2,13 +2,10 @@
 -- way is looked for, then all is done.
 
 tick()
-local answers, groups = {}, {}
+local settlements, groups = {}, {}
 local failed, item = {}, 0
 
-for i = 1, int() do
-  local id, holder, kind, wait, n = arg(), arg(), arg(), int(), int()
-  answers[i] = { id = id, holder = holder, kind = kind, wait = wait, members = args(n), tokens = args(n) }
-end
+for i = 1, int() do settlements[i] = answers() end
 local messages = 0
 for i = 1, int() do
   local g = { id = arg(), n = int(), whole = arg() == '1', ttls = arg(), limit = limit(), read = read }
@@ -59,12 +56,12 @@ for _, g in ipairs(groups) do
   item = item + g.n
 end
 local seen = {}
-for _, s in ipairs(answers) do
+for _, s in ipairs(settlements) do
   local q = the(s.id, load)
-  local leases = q and lookup(s.holder == '' and key(q, 'lt') or heldBy(q, s.holder), s.members)
+  local held = q and valid(q, s)
   for i, m in ipairs(s.members) do
     local name = s.id .. ' ' .. m
-    if not leases or leases[i] ~= s.tokens[i] or seen[name] then
+    if not held or not held[i] or seen[name] then
       failed[#failed + 1] = item + i - 1
       failed[#failed + 1] = 'stale'
     end
@@ -75,7 +72,7 @@ end
 if #failed > 0 then return answer(failed, {}) end
 
 local evicted = {}
-for _, s in ipairs(answers) do settle(queues[s.id], s.holder, s.kind, s.wait, s.members, s.tokens) end
+for _, s in ipairs(settlements) do settle(queues[s.id], s) end
 for _, g in ipairs(groups) do
   local q = queues[g.id]
   if g.ttls == '1' and not q.ttls then

@@ -1,6 +1,5 @@
 -- Get. The answer is { error, what was taken, clock, ready, next in }.
 
-tick()
 drain()
 local id, max, maxBytes, lease = arg(), int(), int(), int()
 local holder, number, again, waited = arg(), int(), arg() == '1', arg() == '1'
@@ -32,7 +31,7 @@ local function hold()
     call('ZADD', key(q, 'h'), 'GT', text(now + lease), holder)
   end
   local done = number <= last
-  if waited then done = number < last or number <= closed end
+  if waited then done = number < last or number <= closed or call('HEXISTS', heldBy(q, holder), text(number)) == 1 end
   if again then closed = math.max(closed, number) end
   call('HSET', key(q, 'ht'), holder, text(math.max(last, number)) .. ' ' .. text(closed))
   return done
@@ -40,10 +39,7 @@ end
 
 -- repeated hands out what a Take took. What is ready by then has woken nobody, so that who waits is told at once.
 local function repeated()
-  local members, held = {}, call('HGETALL', heldBy(q, holder))
-  for i = 1, #held, 2 do
-    if tonumber(held[i + 1]) == number then members[#members + 1] = held[i] end
-  end
+  local members = takenBy(heldBy(q, holder), key(q, 'm'), text(number))
   table.sort(members, function(a, b) return place(a) < place(b) end)
   if name ~= '' then
     park(q, name, max, rooms, #members)
@@ -61,9 +57,7 @@ local function lend(members)
     return b
   end
   if holder == '' then return bundle(q, members, text(lendLoose(q, members, lease))) end
-  local list = {}
-  for i, m in ipairs(members) do list[2 * i - 1], list[2 * i] = m, text(number) end
-  many('HSET', heldBy(q, holder), list)
+  keep(heldBy(q, holder), text(number), members)
   schedule(q, now + lease)
   return bundle(q, members)
 end

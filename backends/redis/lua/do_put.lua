@@ -1,7 +1,6 @@
 -- Put and PutBounded. ARGV goes on with the groups, one for each queue: id, number of messages, whether they have priorities and
 -- delays, whether they have TTLs, the limit, then the messages. Items are counted in the order of ARGV.
 
-tick()
 local groups = int()
 local answered = admit()
 if answered then return answered end

@@ -10,7 +10,10 @@ local function admit()
     if mark then
       local last, outcome = string.match(mark, '^(%d+)\n(.*)$')
       if tonumber(sequence) < tonumber(last) then return { 'behind' } end
-      if sequence == last then return outcome == '' and { '' } or cmsgpack.unpack(outcome) end
+      if sequence == last then
+        call('EXPIRE', base .. 'p:' .. producer, 3600) -- a write of this connection, for WAIT
+        return outcome == '' and { '' } or cmsgpack.unpack(outcome)
+      end
     end
   end
   local differ = guard(guarded, now)
@@ -29,10 +32,14 @@ end
 
 -- append stores the next n messages of ARGV behind the place seq. whole says that they have a priority and a delay.
 local function append(q, seq, n, whole)
+  if not whole then
+    weigh(q, appendPlain(q, seq, n, read), 1)
+    read = read + 2 * n
+    return addLevel(q, 0)
+  end
   local stored, lists, delayed, soonest = {}, {}, {}, math.huge
   for i = 1, n do
-    local tail, value, level, delay = arg(), arg(), 0, 0
-    if whole then level, delay = int(), int() end
+    local tail, value, level, delay = arg(), arg(), int(), int()
     local m = text(seq + i - level * LEVEL) .. ':' .. nowtext .. ':' .. tail
     stored[2 * i - 1], stored[2 * i] = m, value
     if delay > 0 then

@@ -4,33 +4,9 @@
 -- queue: the number of the message, less 2^45 for each priority. Times are microseconds, the TTL nanoseconds.
 
 local LEVEL = 35184372088832 -- 2^45
-local now, nowtext
 
-local function tick()
-  now = clock()
-  nowtext = text(now)
-end
-
-local function key(q, kind) return base .. kind .. ':' .. q.id end
-local function listOf(q, level) return base .. 'r' .. level .. ':' .. q.id end
-local function heldBy(q, holder) return base .. 'u:' .. holder .. ':' .. q.id end
 local function place(m) return tonumber(string.match(m, '^%-?%d+')) end
 local function size(m) return tonumber(string.match(m, '^%-?%d+:%d+:(%d+)')) end
-
--- load returns a queue, or nil if it does not exist.
-local function load(id)
-  local v = call('HMGET', base .. 'q:' .. id, 's', 'levels', 'due', 'bytes', 'ttls')
-  if not v[1] then return nil end
-  local q = {
-    id = id, meta = base .. 'q:' .. id, back = base .. 'b:' .. id, levels = { 0 },
-    due = tonumber(v[3] or nil), bytes = tonumber(v[4] or nil), ttls = v[5],
-  }
-  if v[2] and v[2] ~= '0' then
-    q.levels = {}
-    for l in string.gmatch(v[2], '%d+') do q.levels[#q.levels + 1] = tonumber(l) end
-  end
-  return q
-end
 
 -- find returns a queue, making it at first use; nil if it was deleted.
 local function find(id)
@@ -80,7 +56,13 @@ end
 -- handed counts a handing out of members that come back.
 local function handed(q, members)
   local a = key(q, 'a')
-  for _, m in ipairs(members) do call('HINCRBY', a, m, 1) end
+  if call('EXISTS', a) == 1 then
+    for _, m in ipairs(members) do call('HINCRBY', a, m, 1) end
+    return
+  end
+  local list = {}
+  for i, m in ipairs(members) do list[2 * i - 1], list[2 * i] = m, 1 end
+  many('HSET', a, list)
 end
 
 -- peek returns the first n members, how many of them stand in each list, and how many among those that came back.
@@ -138,11 +120,6 @@ local function bundle(q, members, token)
   return { q.id, members, lookup(key(q, 'm'), members), attempts, token or '' }
 end
 
-local function first(zset)
-  local f = call('ZRANGE', zset, 0, 0, 'WITHSCORES')
-  return tonumber(f[2])
-end
-
 -- schedule has the queue looked at no later than at, and told who sleeps for longer.
 local function schedule(q, at)
   if q.due and q.due <= at then return end
@@ -150,7 +127,7 @@ local function schedule(q, at)
   local before = first(base .. 'due')
   call('HSET', q.meta, 'due', text(at))
   call('ZADD', base .. 'due', text(at), q.id)
-  if not before or at < before then call('PUBLISH', base .. 'due', text(at - now)) end
+  if not before or at < before then publish('due', text(at - now) .. ' ' .. q.id) end
 end
 
 -- lendLoose leases members each by itself and returns the token of the first; the others follow.

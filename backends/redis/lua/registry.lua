@@ -3,8 +3,15 @@
 
 local function revision(name) return call('HGET', base .. 'reg:rev', name) or '0' end
 
+-- Revisions of a registry that is new, or has lost all it had, begin above all that were before.
 local function nextRevision()
-  local rev = text(call('INCR', base .. 'reg:revision'))
+  local rev = call('INCR', base .. 'reg:revision')
+  if rev == 1 then
+    rev = clock()
+    call('SET', base .. 'reg:revision', text(rev))
+    call('SET', base .. 'reg:first', text(rev))
+  end
+  rev = text(rev)
   call('PUBLISH', base .. 'registry', rev)
   return rev
 end

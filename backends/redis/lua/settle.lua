@@ -1,10 +1,30 @@
--- settle answers takings of one queue by one holder ('' for none) in one way: a Ack, q Requeue, r Return, e Extend; after or for
--- the time wait. It returns the numbers of the takings that are stale, from 1.
-local function settle(q, holder, kind, wait, members, tokens)
-  local leases = holder == '' and key(q, 'lt') or heldBy(q, holder)
-  local held, good, stale, seen = lookup(leases, members), {}, {}, {}
-  for i, m in ipairs(members) do
-    if held[i] == tokens[i] and not seen[m] then
+-- answers reads a group of ARGV: takings of one queue that are answered in one way, by one holder and of one Take, or of none ('').
+-- kind is a Ack, q Requeue, r Return, e Extend; after or for the time wait.
+local function answers()
+  local s = { id = arg(), holder = arg(), kind = arg(), wait = int(), n = int(), take = arg() }
+  s.members = args(s.n)
+  if s.take == '' then s.tokens = args(s.n) end
+  return s
+end
+
+-- valid tells of each taking whether it still holds its message.
+local function valid(q, s)
+  local good = {}
+  if s.take == '' then
+    local held = lookup(key(q, 'lt'), s.members)
+    for i = 1, s.n do good[i] = held[i] == s.tokens[i] end
+    return good
+  end
+  local set, m = within(heldBy(q, s.holder), s.take), key(q, 'm')
+  for i, member in ipairs(s.members) do good[i] = set[member] and call('HEXISTS', m, member) == 1 end
+  return good
+end
+
+-- settle answers takings of a queue. It returns the numbers of those that are stale, from 1.
+local function settle(q, s)
+  local held, good, stale, seen = valid(q, s), {}, {}, {}
+  for i, m in ipairs(s.members) do
+    if held[i] and not seen[m] then
       seen[m] = true
       good[#good + 1] = m
     else
@@ -12,29 +32,32 @@ local function settle(q, holder, kind, wait, members, tokens)
     end
   end
   if #good == 0 then return stale end
-  if kind == 'e' then
-    local list, ends = {}, text(now + wait)
-    if holder ~= '' then
-      call('ZADD', key(q, 'h'), 'GT', ends, holder)
-      return stale
-    end
-    for i, m in ipairs(good) do list[2 * i - 1], list[2 * i] = ends, m end
-    many('ZADD', key(q, 'lo'), list)
-    schedule(q, now + wait)
+  local at = text(now + s.wait)
+  local function by(zset)
+    local list = {}
+    for i, m in ipairs(good) do list[2 * i - 1], list[2 * i] = at, m end
+    many('ZADD', zset, list)
+    schedule(q, now + s.wait)
+  end
+  if s.kind == 'e' then
+    if s.take == '' then by(key(q, 'lo')) else call('ZADD', key(q, 'h'), 'GT', at, s.holder) end
     return stale
   end
-  many('HDEL', leases, good)
-  if holder == '' then many('ZREM', key(q, 'lo'), good) end
-  if kind == 'a' then
+  if s.take == '' then
+    many('HDEL', key(q, 'lt'), good)
+    many('ZREM', key(q, 'lo'), good)
+  elseif s.kind == 'a' then
+    less(heldBy(q, s.holder), s.take, #good)
+  else
+    leave(heldBy(q, s.holder), s.take, good)
+  end
+  if s.kind == 'a' then
     forgetAll(q, good)
     return stale
   end
-  if kind == 'q' then handed(q, good) end
-  if wait > 0 then
-    local list, at = {}, text(now + wait)
-    for i, m in ipairs(good) do list[2 * i - 1], list[2 * i] = at, m end
-    many('ZADD', key(q, 'd'), list)
-    schedule(q, now + wait)
+  if s.kind == 'q' then handed(q, good) end
+  if s.wait > 0 then
+    by(key(q, 'd'))
     return stale
   end
   putBack(q, good)

@@ -9,7 +9,7 @@ local function expiry(q)
   if not m then return nil end
   local put, ttl = string.match(m, '^%-?%d+:(%d+):%d+:(%-?%d+)$')
   if not ttl then return nil end
-  return math.max(put + math.max(0, ttl / 1000), owedUntil(q))
+  return math.max(put + math.max(0, math.ceil(ttl / 1000)), owedUntil(q))
 end
 
 -- noteHead has an expired head noticed in time, whatever became the head.
@@ -20,13 +20,13 @@ local function noteHead(q)
   local noted = call('ZSCORE', base .. 'expire', q.id)
   if noted and tonumber(noted) <= at then return end
   call('ZADD', base .. 'expire', text(at), q.id)
-  call('PUBLISH', base .. 'expire', q.id)
+  publish('expire', q.id)
 end
 
 -- lose ends the lease of a holder: what it held is ready again, and its name is never used again. One that has nothing
 -- is forgotten an hour later.
 local function lose(q, holder)
-  local members = call('HKEYS', heldBy(q, holder))
+  local members = takenByAny(heldBy(q, holder), key(q, 'm'))
   local state = call('HGET', key(q, 'ht'), holder) or ''
   if #members == 0 and not string.find(state, 'idle') then
     call('HSET', key(q, 'ht'), holder, state .. ' idle')
@@ -101,22 +101,4 @@ local function sweepAll()
     end
   end
   return first(base .. 'due')
-end
-
--- nextIn returns when something becomes ready by itself, 0 if nothing does. Holders are looked at only where a Get has to wait.
-local function nextIn(q, ready)
-  if not q.due then return 0 end
-  local at = math.min(first(key(q, 'd')) or math.huge, first(key(q, 'lo')) or math.huge)
-  if ready == 0 then
-    local holders = call('ZRANGE', key(q, 'h'), 0, -1, 'WITHSCORES')
-    for i = 1, #holders, 2 do
-      local ends = tonumber(holders[i + 1])
-      if ends >= at then break end
-      if call('EXISTS', heldBy(q, holders[i])) == 1 then
-        at = ends
-        break
-      end
-    end
-  end
-  return at < math.huge and math.max(1, at - now) or 0
 end
