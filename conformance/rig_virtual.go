@@ -171,7 +171,9 @@ func (p *virtualProcess) kill() error {
 	end()
 	var err error
 	for _, b := range p.brokers {
-		err = errors.Join(err, b.Close(ended))
+		if e := b.Close(ended); !errors.Is(e, context.Canceled) { // that it did not say goodbye is what is wanted
+			err = errors.Join(err, e)
+		}
 	}
 	for _, s := range p.stores {
 		err = errors.Join(err, virtual.Close(s))
