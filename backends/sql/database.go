@@ -1,6 +1,12 @@
 package sql
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrUnknown is about a transaction of which it is not known whether it was committed.
+var ErrUnknown = errors.New("it is not known whether the transaction was committed")
 
 // Database is what the engine asks of a database: all that differs between them.
 type Database interface {
@@ -8,7 +14,7 @@ type Database interface {
 	Name() string
 	// Update runs f in a transaction that writes, and commits it. What f sees nobody else changes until then. alone says that
 	// nobody else has committed since the last Update of this Database. It waits for those before it, until ctx ends, and is
-	// never called twice at the same time.
+	// never called twice at the same time. An error says that nothing was done, unless it is ErrUnknown.
 	Update(ctx context.Context, f func(t Tx, alone bool) error) error
 	// View runs f in a transaction that only reads. It sees all that was committed before.
 	View(ctx context.Context, f func(t Tx) error) error

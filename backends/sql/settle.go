@@ -29,6 +29,9 @@ func (t *tx) settle(all []virtual.Settlement) (*virtual.BatchError, error) {
 			if err := s.turn(st.Queue); err != nil {
 				return nil, err
 			}
+			if err := s.learn(all[i:]); err != nil {
+				return nil, err
+			}
 		}
 		r, ours := st.Receipt.(receipt)
 		if !ours || s.q == nil || r.queue != s.q.id {
@@ -55,8 +58,17 @@ type settling struct {
 	*tx
 	q      *queue
 	ranges []*held
+	known  map[int64]exception // all exceptions from first to last; nil: not known
+	first  int64
+	last   int64
 	acks   []ack
 	stale  []int
+}
+
+// exception is what a row of dashi_exception says of a taking.
+type exception struct {
+	state, holder  string
+	take, attempts int64
 }
 
 // held is what a Take has of a level: the row of dashi_take.
@@ -82,9 +94,53 @@ func (s *settling) turn(ref virtual.QueueRef) (err error) {
 	if err := s.remove(); err != nil {
 		return err
 	}
-	s.ranges = nil
+	s.ranges, s.known = nil, nil
 	s.q, err = s.load(ref)
 	return err
+}
+
+// near is how far apart the places may be of which all exceptions are read at once.
+const near = 4096
+
+const selectExceptions = "SELECT place, state, holder, take, attempts FROM dashi_exception WHERE queue = ? AND place BETWEEN ? AND ?"
+
+// learn reads the exceptions among the next Acks of the queue at once, where they stand close together.
+func (s *settling) learn(next []virtual.Settlement) error {
+	if s.q == nil || s.q.exceptions == 0 {
+		return nil
+	}
+	n := 0
+	for i := range next {
+		r, ours := next[i].Receipt.(receipt)
+		if next[i].Queue != s.q.ref || next[i].Kind != virtual.Ack || !ours {
+			break
+		}
+		if n++; n == 1 {
+			s.first, s.last = r.place, r.place
+		}
+		s.first, s.last = min(s.first, r.place), max(s.last, r.place)
+	}
+	if n < 2 || s.last-s.first > near {
+		return nil
+	}
+	s.known = map[int64]exception{}
+	return s.Query(selectExceptions, func(r Row) bool {
+		s.known[r.Int(0)] = exception{r.Text(1), r.Text(2), r.Int(3), r.Int(4)}
+		return true
+	}, s.q.id, s.first, s.last)
+}
+
+// exception returns that of a place, if there is one.
+func (s *settling) exception(place int64) (x exception, found bool, err error) {
+	if s.known != nil && s.first <= place && place <= s.last {
+		x, found = s.known[place]
+		return x, found, nil
+	}
+	err = s.Query(selectExceptions, func(r Row) bool {
+		x, found = exception{r.Text(1), r.Text(2), r.Int(3), r.Int(4)}, true
+		return true
+	}, s.q.id, place, place)
+	return x, found, err
 }
 
 // one answers one taking.
@@ -94,7 +150,7 @@ func (s *settling) one(i int, st *virtual.Settlement, r receipt) error {
 		if err := s.remove(); err != nil {
 			return err
 		}
-		s.ranges = nil // leases may end now
+		s.ranges, s.known = nil, nil // leases may end now
 		if err := s.sweep(q); err != nil {
 			return err
 		}
@@ -135,18 +191,14 @@ type validity struct {
 // valid tells whether a receipt is that of the present taking.
 func (s *settling) valid(r receipt) (v validity, err error) {
 	if s.q.exceptions > 0 {
-		found := false
-		err = s.Query("SELECT state, attempts, holder, take FROM dashi_exception WHERE queue = ? AND place = ?", func(row Row) bool {
-			found = true
-			state, want := row.Text(0), "held"
+		x, found, err := s.exception(r.place)
+		if found || err != nil {
+			want := "held"
 			if r.holder == "" {
 				want = "leased"
 			}
-			v.good = state == want && row.Text(2) == r.holder && uint64(row.Int(3)) == r.take
-			v.attempts = row.Int(1)
-			return true
-		}, s.q.id, r.place)
-		if found || err != nil {
+			v.good = x.state == want && x.holder == r.holder && uint64(x.take) == r.take
+			v.attempts = x.attempts
 			return v, err
 		}
 	}

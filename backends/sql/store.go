@@ -50,7 +50,6 @@ type Store struct {
 	calls  chan *call
 	writer chan struct{} // closed when the writer has ended
 	cache  cache         // of the writer
-	last   int64         // the clock as it was read last, by the writer
 
 	ears ears
 }

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -123,7 +124,7 @@ func (s *Store) write() {
 				more = false
 			}
 		}
-		if err := s.commit(batch); err != nil && len(batch) > 1 {
+		if err := s.commit(batch); err != nil && len(batch) > 1 && !errors.Is(err, ErrUnknown) {
 			for i := range batch { // whichever it was: the others need not fail with it
 				_ = s.commit(batch[i : i+1])
 			}
@@ -144,8 +145,7 @@ func (s *Store) commit(batch []*call) error {
 		if !alone || s.cache.crowded() {
 			s.cache = newCache()
 		}
-		s.last = max(s.last, time.Now().UnixMicro())
-		t.now = s.last
+		t.now = time.Now().UnixMicro()
 		for _, c := range batch {
 			if c.state.CompareAndSwap(waits, begun); c.state.Load() == begun {
 				c.err = c.f(t)

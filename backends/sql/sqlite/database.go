@@ -24,6 +24,7 @@ type database struct {
 	patient time.Duration // how long others may hold the file; 0: for ever
 
 	writer  *conn
+	turn    turn  // of the writer
 	version int64 // of the file, as the writer saw it last
 
 	mu     sync.Mutex
@@ -41,6 +42,9 @@ func busy(err error) bool {
 	return ok && (e.Code()&0xff == lib.SQLITE_BUSY || e.Code()&0xff == lib.SQLITE_LOCKED)
 }
 
+// soon is how long a transaction of another process takes, mostly.
+const soon = 5 * time.Millisecond
+
 // again calls f until nobody else has the file. SQLite's own way of waiting sleeps ever longer, while who has the lock takes it again.
 func (d *database) again(ctx context.Context, f func() error) error {
 	var begun time.Time
@@ -53,6 +57,13 @@ func (d *database) again(ctx context.Context, f func() error) error {
 			begun = time.Now()
 		} else if d.patient > 0 && time.Since(begun) > d.patient {
 			return fmt.Errorf("others have had the file for %v: %w", d.patient, err)
+		}
+		if time.Since(begun) < soon {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			nap(50*time.Microsecond + rand.N(50*time.Microsecond))
+			continue
 		}
 		t := time.NewTimer(time.Millisecond + rand.N(time.Millisecond))
 		select {
@@ -67,10 +78,12 @@ func (d *database) again(ctx context.Context, f func() error) error {
 // Update runs f in a transaction that writes.
 func (d *database) Update(ctx context.Context, f func(t sql.Tx, alone bool) error) error {
 	w := d.writer
+	d.turn.take(ctx, d.path)
 	err := d.again(ctx, func() error {
 		_, err := w.Exec("BEGIN IMMEDIATE")
 		return err
 	})
+	d.turn.pass()
 	if err != nil {
 		return err
 	}
@@ -209,5 +222,6 @@ func (d *database) Close() error {
 	for _, c := range d.idle {
 		errs = append(errs, c.close())
 	}
+	d.turn.close()
 	return errors.Join(append(errs, d.writer.close())...)
 }

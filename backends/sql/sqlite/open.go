@@ -104,7 +104,7 @@ func parse(rawURL string) (*database, sql.Options, error) {
 	if d.path, err = filepath.Abs(file); err != nil {
 		return nil, o, err
 	}
-	d.dsn = "file:" + (&url.URL{Path: filepath.ToSlash(d.path)}).EscapedPath() + "?_pragma=busy_timeout(0)&_pragma=synchronous(" + synchronous + ")"
+	d.dsn = "file:" + (&url.URL{Path: filepath.ToSlash(d.path)}).EscapedPath() + "?_pragma=busy_timeout(0)&_pragma=journal_size_limit(67108864)&_pragma=synchronous(" + synchronous + ")"
 	return d, o, nil
 }
 
