@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,9 +20,9 @@ import (
 
 // conformanceCmd is "dashi conformance".
 type conformanceCmd struct {
-	URL      string `arg:"" help:"The place: memory://, or amqp:// of a server that may be played with."`
+	URL      string `arg:"" help:"The place: memory://, sqlite:// of a file or amqp:// of a server that may be played with."`
 	Rig      string `placeholder:"one|two|five" help:"How: one broker; two brokers, as in two processes (the default); two that use the five methods of a store only. An amqp:// place has no choice."`
-	As       string `placeholder:"PROFILE" help:"memory:// dressed as another kind of store: five, bare, sqs, beanstalk, couchdb."`
+	As       string `placeholder:"PROFILE" help:"A store dressed as another kind of store: five, bare, sqs, beanstalk, couchdb."`
 	Prefix   string `name:"run" placeholder:"PREFIX" help:"Only rows whose id begins so, such as EX or QU-1."`
 	JSON     string `name:"json" placeholder:"FILE" help:"Write the report as JSON; - is standard output."`
 	Markdown string `placeholder:"FILE" help:"Write the report as Markdown; - is standard output."`
@@ -40,6 +41,7 @@ Examples:
     dashi conformance memory://
     dashi conformance memory:// --rig one --run EX        # exchanges only
     dashi conformance memory:// --as sqs                  # the engine on a store that is like SQS
+    dashi conformance sqlite://try.db                     # virtual hosts of their own, which stay in the file
     dashi conformance amqp://guest:guest@localhost/ --json report.json --markdown report.md
 
 The JSON report: {"url", "rig", "passed", "failed", "refused", "skipped", "total", "rows": [{"id", "result", "reason"}]} with a
@@ -49,11 +51,23 @@ Exit code 1: a row failed. 2: the place cannot be reached, or cannot be used wit
 }
 
 // places make a fresh place for each row, by the scheme of the URL: two of them, for two virtual hosts.
-var places = map[string]func() (open, other func() (virtual.Store, error)){
-	"memory": func() (open, other func() (virtual.Store, error)) {
+var places = map[string]func(url string) (open, other func() (virtual.Store, error)){
+	"memory": func(string) (open, other func() (virtual.Store, error)) {
 		a, b := memory.New(), memory.New()
 		return func() (virtual.Store, error) { return a.Open(), nil }, func() (virtual.Store, error) { return b.Open(), nil }
 	},
+	"sqlite": func(url string) (open, other func() (virtual.Store, error)) { return newVhost(url), newVhost(url) },
+}
+
+// newVhost opens a virtual host of a file that nobody has used.
+func newVhost(url string) func() (virtual.Store, error) {
+	if strings.Contains(url, "?") {
+		url += "&"
+	} else {
+		url += "?"
+	}
+	url += "vhost=conformance-" + rand.Text()
+	return func() (virtual.Store, error) { return virtual.Open(context.Background(), url) }
 }
 
 var rigs = map[string]func(conformance.VirtualOptions) conformance.Rig{
@@ -125,7 +139,7 @@ func (c *conformanceCmd) config(ctx context.Context) (*conformance.ChannelConfig
 	}
 	place, ok := places[scheme]
 	if !ok {
-		return nil, unusable("conformance: no rig for scheme %q: want memory, or one of %v", scheme, channel.Registered())
+		return nil, unusable("conformance: no rig for scheme %q: want memory, sqlite, or one of %v", scheme, channel.Registered())
 	}
 	conn, err := dashi.Dial(ctx, c.URL) // options that it refuses are refused here
 	if err == nil {
@@ -144,7 +158,7 @@ func (c *conformanceCmd) config(ctx context.Context) (*conformance.ChannelConfig
 		return nil, err
 	}
 	cfg.Open = func(context.Context) (conformance.Rig, error) {
-		open, other := place()
+		open, other := place(c.URL)
 		open, other = dressed(open, dress), dressed(other, dress)
 		return rig(conformance.VirtualOptions{Open: open, OpenOther: other, Unit: 200 * time.Millisecond}), nil
 	}

@@ -17,7 +17,7 @@ const maxPrefetch = 65535
 
 // consumeCmd is "dashi consume".
 type consumeCmd struct {
-	URL        string   `required:"" env:"DASHI_URL" placeholder:"URL" help:"The place, which publishers share: not memory://."`
+	URL        string   `default:"sqlite://dashi.db" env:"DASHI_URL" placeholder:"URL" help:"The place, which publishers share: a file in the working directory (${default}) unless given, and not memory://."`
 	Queue      string   `placeholder:"NAME" help:"The queue; one that does not exist is declared. Unless given, one of this command's own, which goes with it."`
 	Bind       []string `sep:"none" placeholder:"EXCHANGE:KEY" help:"Bind the queue to an exchange; may be given several times. For a headers exchange, EXCHANGE:k=v,k2=v2,x-match=any."`
 	Type       string   `default:"topic" placeholder:"TYPE" help:"The type of exchanges in --bind that do not exist: they are declared, durable (${default})."`
@@ -42,7 +42,7 @@ Examples:
 
     dashi consume --url redis://localhost:6379/0 --queue errors --bind 'logs:*.error.#'
     dashi consume --url amqp://guest:guest@localhost/ --bind amq.fanout: --format key
-    dashi consume --queue jobs --requeue --count 10 --format json        # DASHI_URL is set
+    dashi consume --queue jobs --requeue --count 10 --format json        # sqlite://dashi.db, or $DASHI_URL
     dashi consume --bind 'amq.headers:type=pdf,pages=3,x-match=any' --format '{{.RoutingKey}}: {{.Body}}'
     dashi consume --queue old --format json | dashi publish --queue new --json
 

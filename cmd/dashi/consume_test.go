@@ -16,7 +16,6 @@ import (
 func TestConsumeRefusesWrongFlags(t *testing.T) {
 	const url = "redis://u:s3cret@127.0.0.1:1/0"
 	checkMisuse(t, []misuse{
-		{"no URL", nil, "--url"},
 		{"memory", []string{"--url", "memory://x"}, "give the URL of a server or of a store that processes share"},
 		{"unknown scheme", []string{"--url", "carrier-pigeon://u:s3cret@h/"}, "carrier-pigeon"},
 		{"nobody there", []string{"--url", url, "--queue", "q"}, "xxxxx"},

@@ -14,7 +14,7 @@ import (
 
 // publishCmd is "dashi publish".
 type publishCmd struct {
-	URL         string        `required:"" env:"DASHI_URL" placeholder:"URL" help:"The place, which consumers share: not memory://."`
+	URL         string        `default:"sqlite://dashi.db" env:"DASHI_URL" placeholder:"URL" help:"The place, which consumers share: a file in the working directory (${default}) unless given, and not memory://."`
 	Exchange    string        `placeholder:"NAME" help:"The exchange to publish to."`
 	Type        string        `placeholder:"TYPE" help:"Declare the exchange, durable, if it does not exist: topic, direct, fanout, headers, …"`
 	Key         string        `placeholder:"KEY" help:"The routing key of all lines."`
@@ -40,7 +40,7 @@ Examples:
 
     tail -F access.log | dashi publish --url redis://localhost:6379/0 --exchange logs --type topic --key-from '$5.$6'
     dashi publish --url amqp://guest:guest@localhost/ --exchange amq.fanout hello 'hello world'
-    dashi publish --queue jobs --header attempt=1 --content-type application/json < jobs.ndjson     # DASHI_URL is set
+    dashi publish --queue jobs --header attempt=1 --content-type application/json < jobs.ndjson     # sqlite://dashi.db, or $DASHI_URL
     journalctl -f | dashi publish --exchange logs --type topic --key-from '$program.$level.$words'
     dashi consume --queue old --format json | dashi publish --queue new --json       # what is in the pipe is in no queue
 

@@ -23,7 +23,6 @@ import (
 func TestPublishRefusesWrongFlags(t *testing.T) {
 	const url = "redis://u:s3cret@127.0.0.1:1/0"
 	checkMisuse(t, []misuse{
-		{"no URL", []string{"--queue", "q"}, "--url"},
 		{"memory", []string{"--url", "memory://x", "--queue", "q"}, "give the URL of a server or of a store that processes share"},
 		{"nobody there", []string{"--url", url, "--queue", "q"}, "xxxxx"},
 		{"nowhere to", []string{"--url", url}, "--exchange or --queue"},

@@ -68,17 +68,18 @@ func nothingLeft(t *testing.T, url string, p soak.Plan) {
 }
 
 func TestSoakLosesNothing(t *testing.T) {
-	for _, c := range []struct{ server, variable, crash string }{
-		{"rabbitmq", "DASHI_AMQP_URL", ""},
-		{"redis", "DASHI_REDIS_URL", os.Getenv("DASHI_REDIS_CRASH")}, // set where nobody else uses the server meanwhile
-		{"redis-cluster", "DASHI_REDIS_CLUSTER_URL", ""},
+	for _, c := range []struct{ server, url, crash string }{
+		{"sqlite", "sqlite://" + filepath.Join(t.TempDir(), "soak.db"), ""},
+		{"rabbitmq", os.Getenv("DASHI_AMQP_URL"), ""},
+		{"redis", os.Getenv("DASHI_REDIS_URL"), os.Getenv("DASHI_REDIS_CRASH")}, // set where nobody else uses the server meanwhile
+		{"redis-cluster", os.Getenv("DASHI_REDIS_CLUSTER_URL"), ""},
 	} {
 		t.Run(c.server, func(t *testing.T) {
 			args := []string{"--duration", "4s", "--kill-every", "300ms", "--rate", "400"}
 			if c.crash != "" {
 				args = []string{"--duration", longer("20s", "1m"), "--kill-every", "1s", "--rate", "400", "--server-restart", c.crash, "--restart-every", "6s"}
 			}
-			r := soakOn(t, os.Getenv(c.variable), exitOK, args...)
+			r := soakOn(t, c.url, exitOK, args...)
 			r.wantAll(t)
 			fmt.Printf("soak: %s: %d producers and %d consumers killed, %d restarts of the server, %d messages confirmed, %d copies, lost %d\n", c.server,
 				r.KilledProducers, r.KilledConsumers, r.Restarts, r.Confirmed, r.Copies, r.Lost)

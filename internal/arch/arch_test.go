@@ -45,6 +45,7 @@ var rules = map[string]rule{
 	"virtual/broker":      {ours: []string{"channel", "virtual", "exchange", "internal/content", "internal/registry"}},
 	"backends/memory":     {ours: []string{"virtual"}},
 	"backends/amqp":       {ours: []string{"channel"}, clients: true},
+	"backends/sql/*":      {ours: []string{"virtual", "backends/sql"}, clients: true},
 	"backends/*":          {ours: []string{"virtual"}, clients: true},
 	"conformance":         {ours: []string{"channel", "virtual", "virtual/broker", "backends/memory"}, clients: true}, // porcupine judges histories
 	".":                   {ours: []string{"channel", "virtual", "virtual/broker"}},
