@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"github.com/dashi-mq/dashi/virtual"
 )
@@ -55,6 +54,7 @@ type tx struct {
 
 	// What the others are told after the commit.
 	wakes    []wakeCall
+	others   bool  // those who wait on other handles find rows
 	due      int64 // the soonest time scheduled
 	expires  bool  // a head expires sooner than before
 	registry bool  // has changed
@@ -139,27 +139,27 @@ func (s *Store) write() {
 // commit runs calls in one transaction. Its error, which all of them get, is of the database.
 func (s *Store) commit(batch []*call) error {
 	t := &tx{s: s, c: &s.cache, due: never}
-	err := s.db.Update(s.ctx, func(x Tx, alone bool) error {
+	err := s.db.Update(s.ctx, func(x Tx, alone bool) (tell bool, err error) {
 		t.Tx, t.err = x, nil
-		t.wakes, t.dirty, t.due, t.expires, t.registry = nil, nil, never, false, false
+		t.wakes, t.dirty, t.due, t.expires, t.registry, t.others = nil, nil, never, false, false, false
 		if !alone || s.cache.crowded() {
 			s.cache = newCache()
 		}
-		t.now = time.Now().UnixMicro()
+		t.now = x.Now()
 		for _, c := range batch {
 			if c.state.CompareAndSwap(waits, begun); c.state.Load() == begun {
 				c.err = c.f(t)
 			}
 			if t.err != nil {
-				return t.err
+				return false, t.err
 			}
 		}
 		if t.expires {
 			if _, err := t.Exec("UPDATE dashi_vhost SET sooner = sooner + 1 WHERE id = ?", s.vhost); err != nil {
-				return err
+				return false, err
 			}
 		}
-		return t.flush()
+		return t.others || t.due != never || t.expires || t.registry, t.flush()
 	})
 	if err != nil {
 		s.cache = newCache()
@@ -194,6 +194,6 @@ func (s *Store) view(ctx context.Context, f func(*tx) error) error {
 	defer s.leave()
 	return s.db.View(ctx, func(x Tx) error {
 		c := newCache()
-		return f(&tx{Tx: x, s: s, c: &c, now: time.Now().UnixMicro(), due: never})
+		return f(&tx{Tx: x, s: s, c: &c, now: x.Now(), due: never})
 	})
 }
