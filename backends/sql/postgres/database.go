@@ -22,10 +22,11 @@ type database struct {
 	channel string // of NOTIFY
 	self    string // names this database among all
 	lock    int64  // of who writes to the vhost
-	making  int64  // of who makes the tables of the schema
+	maker   int64  // of who makes the tables of the schema
 
 	writer *conn // nil: there is none
 	made   bool  // the tables are there
+	making bool  // the transaction of the writer makes them
 
 	mu     sync.Mutex
 	idle   []*conn
@@ -57,6 +58,9 @@ func (d *database) Update(ctx context.Context, f func(t sql.Tx, alone bool) (tel
 		return err
 	}
 	tell, err := f(d.writer, alone)
+	if err == nil && d.making {
+		err = d.fill()
+	}
 	if err != nil {
 		d.rollback(err)
 		return err
@@ -113,7 +117,7 @@ func (d *database) turn(ctx context.Context) (alone bool, err error) {
 // make begins the first transaction, in which the engine makes its tables: one at a time in the schema.
 func (d *database) make(ctx context.Context) error {
 	w := d.writer
-	if err := w.pipeline(ctx, []step{{begin, nil}, {takeLock, []any{d.making}}}, func(int, sql.Row) {}); err != nil {
+	if err := w.pipeline(ctx, []step{{begin, nil}, {takeLock, []any{d.maker}}}, func(int, sql.Row) {}); err != nil {
 		return err
 	}
 	found := map[string]bool{}
@@ -130,10 +134,31 @@ func (d *database) make(ctx context.Context) error {
 			return err
 		}
 	}
-	if !found["turn"] {
+	if d.making = !found["turn"]; d.making {
 		_, err = w.Exec("CREATE TABLE dashi_turn (vhost TEXT PRIMARY KEY, writer TEXT NOT NULL) WITH (fillfactor = 50)")
 	}
 	return err
+}
+
+// fill puts rows of a queue, and a vhost, that do not exist into tables that were made, and has them counted. A plan that was made while
+// a table is empty, or was when it was counted last, takes any index as good as another, and stays: when messages come, it reads
+// all of them for each. So no table is ever empty.
+func (d *database) fill() error {
+	for _, statement := range []string{
+		"INSERT INTO dashi_message (queue, place, id, put, size) SELECT 0, n, '', 0, 0 FROM generate_series(1, 1000) n",
+		"INSERT INTO dashi_exception (queue, place, state, attempts) SELECT 0, n, 'ready', 0 FROM generate_series(1, 300) n",
+		"INSERT INTO dashi_exception (queue, place, state, attempts, due) SELECT 0, n, 'delayed', 0, n FROM generate_series(301, 600) n",
+		"INSERT INTO dashi_exception (queue, place, state, attempts, holder, take) SELECT 0, n, 'held', 0, n / 10, n FROM generate_series(601, 1000) n",
+		"INSERT INTO dashi_take (queue, holder, take, first, last, held) SELECT 0, n / 10, n, n, n, 1 FROM generate_series(1, 1000) n",
+		"INSERT INTO dashi_holder (queue, holder, take, closed, ends, idle) SELECT 0, n, 0, 0, n, 0 FROM generate_series(1, 1000) n",
+		"INSERT INTO dashi_record (vhost, key, rev, deleted) SELECT 0, n, n, n FROM generate_series(1, 1000) n",
+		"ANALYZE dashi_message, dashi_exception, dashi_take, dashi_holder, dashi_record",
+	} {
+		if _, err := d.writer.pg.Exec(d.writer.ctx, statement).ReadAll(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commit ends the transaction of the writer, and tells others in it: at most one NOTIFY, since it has all wait for each other.
@@ -145,7 +170,7 @@ func (d *database) commit(tell bool) error {
 	}
 	err := w.pipeline(w.ctx, steps, func(int, sql.Row) {})
 	if err == nil {
-		d.made = true
+		d.made, d.making = true, false
 		return nil
 	}
 	known := rolledBack(err)

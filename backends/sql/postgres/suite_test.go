@@ -14,7 +14,7 @@ var bounds = []string{"MaxBatch", "MaxBatchBytes", "MaxBody", "LeaseMin", "Lease
 
 func TestStore(t *testing.T) {
 	r := conformance.Run(t, conformance.Config{
-		Name: "postgres", Open: inServer(serverURL(t)), Unit: 400 * time.Millisecond, Parallel: 16, Report: "../../../docs/reports/postgres.json",
+		Name: "postgres", Open: inServer(serverURL(t)), Unit: 400 * time.Millisecond, Parallel: 12, Report: "../../../docs/reports/postgres.json",
 	})
 	if r.Store == nil {
 		return // left out by a flag
