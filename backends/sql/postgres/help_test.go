@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
@@ -24,19 +26,31 @@ var schema = "dashi_test_" + strings.ToLower(rand.Text())
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if server := os.Getenv("DASHI_POSTGRES_URL"); server != "" {
-			dropSchema(server)
+			if err := dropSchema(server, schema); err != nil {
+				fmt.Fprintln(os.Stderr, "the tests' schema stays:", err)
+			}
 		}
 		os.Exit(code)
 	}))
 }
 
-func dropSchema(server string) {
+// dropSchema removes a schema with all that is in it. Its name is one of the tests.
+func dropSchema(server, name string) error {
 	ctx, stop := context.WithTimeout(context.Background(), limit)
 	defer stop()
-	if c, err := pgconn.Connect(ctx, server); err == nil {
-		_, _ = c.Exec(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE").ReadAll()
-		_ = c.Close(ctx)
+	c, err := pgconn.Connect(ctx, server)
+	if err != nil {
+		return err
 	}
+	_, err = c.Exec(ctx, `DROP SCHEMA IF EXISTS "`+strings.ReplaceAll(name, `"`, `""`)+`" CASCADE`).ReadAll()
+	return errors.Join(err, c.Close(ctx))
+}
+
+// dropped returns the name of a schema that goes with the test.
+func dropped(t testing.TB, name string) string {
+	t.Helper()
+	t.Cleanup(func() { must(t, dropSchema(os.Getenv("DASHI_POSTGRES_URL"), name), "DROP SCHEMA") })
+	return name
 }
 
 // limit bounds every wait of these tests; none comes near it.
@@ -105,4 +119,23 @@ func bodies(ts []virtual.Taken) []string {
 		out = append(out, string(t.Payload.Bytes()))
 	}
 	return out
+}
+
+// vhostOf is that of a place.
+func vhostOf(place string) string {
+	_, after, _ := strings.Cut(place, "vhost=")
+	name, _, _ := strings.Cut(after, "&")
+	return name
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("%s: waited in vain", what)
+		}
+	}
 }

@@ -91,7 +91,7 @@ var short = []string{"dashi_schema", "dashi_vhost", "dashi_mark", "dashi_deleted
 func (p *plan) wrong(text string) string {
 	ofQueue := strings.HasSuffix(text, "WHERE queue = ?") // one that removes a queue
 	switch {
-	case p.Table == "" || strings.HasPrefix(p.Table, "pg_") || slices.Contains(short, p.Table):
+	case !strings.HasSuffix(p.Node, "Scan") || !strings.HasPrefix(p.Table, "dashi_") || slices.Contains(short, p.Table):
 		return ""
 	case p.Node == "Seq Scan" || p.Node == "Index Scan" && p.Cond == "" || p.Node == "Index Only Scan" && p.Cond == "":
 		return "it reads all of the table"

@@ -1,0 +1,142 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dashi-mq/dashi/backends/sql"
+)
+
+// link is a connection that breaks at the next write after it was told to: before what is written is sent, or after that, so that
+// only the answer is lost.
+type link struct {
+	net.Conn
+	fault *atomic.Int32
+}
+
+const (
+	whole int32 = iota
+	breaksBefore
+	breaksAfter
+)
+
+func (l *link) Write(b []byte) (int, error) {
+	switch l.fault.Swap(whole) {
+	case breaksBefore:
+		_ = l.Conn.Close()
+	case breaksAfter:
+		n, err := l.Conn.Write(b)
+		_ = l.Conn.(*net.TCPConn).CloseRead() // what was sent arrives
+		return n, err
+	}
+	return l.Conn.Write(b)
+}
+
+// another is one more database of the same vhost.
+func (d *database) another(self string) *database {
+	return &database{
+		config: d.config, schema: d.schema, vhost: d.vhost, channel: d.channel, self: self, lock: d.lock, maker: d.maker,
+		tokens: make(chan struct{}, readers), made: true,
+	}
+}
+
+// TestATransactionWhoseConnectionBreaks tells what was not done from what may have been.
+func TestATransactionWhoseConnectionBreaks(t *testing.T) {
+	_, d := opened(t)
+	var fault atomic.Int32
+	dial := d.config.DialFunc
+	config := d.config.Copy()
+	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		return &link{c, &fault}, err
+	}
+	own := d.another("own")
+	own.config = config
+	defer own.Close()
+	names := func() (all []string) {
+		check(t, own.View(t.Context(), func(x sql.Tx) error {
+			return x.Query("SELECT name FROM dashi_vhost WHERE name <> '/'", func(r sql.Row) bool {
+				all = append(all, r.Text(0))
+				return true
+			})
+		}))
+		return all
+	}
+	for _, c := range []struct {
+		name          string
+		inF           int32 // fault of the first statement
+		atCommit      int32
+		tell, unknown bool
+		done          bool
+	}{
+		{name: "whole", done: true},
+		{name: "in-f", inF: breaksBefore},
+		{name: "answer-in-f", inF: breaksAfter},
+		{name: "commit-not-sent", atCommit: breaksBefore, unknown: true},
+		{name: "answer-of-commit", atCommit: breaksAfter, unknown: true, done: true},
+		{name: "answer-of-notify-and-commit", atCommit: breaksAfter, tell: true, unknown: true, done: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := own.Update(t.Context(), func(x sql.Tx, _ bool) (bool, error) { // it prepares the statements
+				_, err := x.Exec("INSERT INTO dashi_vhost (name) VALUES (?)", "before-"+c.name)
+				return c.tell, err
+			})
+			check(t, err)
+			err = own.Update(t.Context(), func(x sql.Tx, alone bool) (bool, error) {
+				if !alone {
+					t.Error("not alone, where nobody else has written")
+				}
+				fault.Store(c.inF)
+				_, err := x.Exec("INSERT INTO dashi_vhost (name) VALUES (?)", c.name)
+				fault.Store(c.atCommit)
+				return c.tell, err
+			})
+			fault.Store(whole)
+			if (err != nil) != (c.inF+c.atCommit > 0) || errors.Is(err, sql.ErrUnknown) != c.unknown {
+				t.Errorf("Update: %v, want that it is unknown whether it was done: %v", err, c.unknown)
+			}
+			for end := time.Now().Add(10 * time.Second); slices.Contains(names(), c.name) != c.done; { // the server may not be through
+				if time.Now().After(end) {
+					t.Fatalf("it was done: %v, want %v", !c.done, c.done)
+				}
+			}
+			if all := names(); !slices.Contains(all, "before-"+c.name) {
+				t.Errorf("what was committed before is gone: there is %s", strings.Join(all, ", "))
+			}
+		})
+	}
+}
+
+// TestAloneSaysWhetherOthersHaveWritten has two handles take turns.
+func TestAloneSaysWhetherOthersHaveWritten(t *testing.T) {
+	_, d := opened(t)
+	var two [2]*database
+	for i := range two {
+		two[i] = d.another(string(rune('a' + i)))
+		defer two[i].Close()
+	}
+	fails := errors.New("fails")
+	for step, c := range []struct {
+		who   int
+		alone bool
+		err   error
+	}{
+		{0, false, nil}, {0, true, nil}, {1, false, nil}, {0, false, fails}, {0, false, nil}, {0, true, fails}, {0, true, nil}, {1, false, fails}, {0, true, nil}, {1, false, nil},
+	} {
+		err := two[c.who].Update(t.Context(), func(_ sql.Tx, alone bool) (bool, error) {
+			if alone != c.alone {
+				t.Errorf("step %d: alone is %v, want %v", step, alone, c.alone)
+			}
+			return false, c.err
+		})
+		if !errors.Is(err, c.err) {
+			t.Errorf("step %d: %v, want %v", step, err, c.err)
+		}
+	}
+}
