@@ -82,7 +82,9 @@ func (c *Connection) Close(ctx context.Context) error {
 	}
 	var err error
 	if ctx.Err() == nil {
-		err = c.Connection.Close(ctx)
+		if err = c.Connection.Close(ctx); err == nil && ctx.Err() != nil {
+			err = fmt.Errorf("close: %w", ctx.Err()) // the store was not told
+		}
 	}
 	if e := c.broker.Close(ctx); err == nil {
 		err = e

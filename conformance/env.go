@@ -183,11 +183,12 @@ func (e *Env) eventually(what string, f func() (ok bool, seen string)) {
 	}
 }
 
-// took prints how long something took beside its bound, and fails the row at ten times the bound.
+// took prints how long something took beside its bound, and fails the row at ten times the bound and a unit, which says how slow the
+// place may be at its worst.
 func (e *Env) took(what string, d, bound time.Duration) {
 	e.Logf("%s: %v (bound %v)", what, d.Round(10*time.Microsecond), bound)
-	if d > 10*bound {
-		e.Errorf("%s took %v, more than ten times its bound of %v", what, d, bound)
+	if d > 10*bound+e.rig.Unit() {
+		e.Errorf("%s took %v, more than ten times its bound of %v and a unit of %v", what, d, bound, e.rig.Unit())
 	}
 }
 

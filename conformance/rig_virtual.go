@@ -171,9 +171,7 @@ func (p *virtualProcess) kill() error {
 	end()
 	var err error
 	for _, b := range p.brokers {
-		if e := b.Close(ended); !errors.Is(e, context.Canceled) { // that it did not say goodbye is what is wanted
-			err = errors.Join(err, e)
-		}
+		err = errors.Join(err, b.Close(ended))
 	}
 	for _, s := range p.stores {
 		err = errors.Join(err, virtual.Close(s))

@@ -201,13 +201,15 @@ const grace = time.Second
 
 // say closes the connections and says goodbye to the store.
 func (b *Broker) say(ctx context.Context, conns []*conn, first bool) (err error) {
+	killed := ctx.Err() != nil
 	for _, c := range conns {
 		err = errors.Join(err, c.end(ctx, &channel.Error{Code: channel.ConnectionForced, Text: "the broker was closed", Connection: true}))
 	}
-	if e := ctx.Err(); e != nil { // the rest is for who comes after us
-		return errors.Join(err, e)
-	}
-	if first {
+	switch e := ctx.Err(); {
+	case killed: // what is left is for who comes after us
+	case e != nil:
+		err = errors.Join(err, e)
+	case first:
 		err = errors.Join(err, b.committer.flush(ctx), b.settler.flush(ctx))
 		if e := b.leave(ctx); e != nil {
 			err = errors.Join(err, fmt.Errorf("end session: %w", e))

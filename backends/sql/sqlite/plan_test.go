@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -165,4 +166,40 @@ func TestMessagesThatPassLeaveNothingBehind(t *testing.T) {
 	if after := pages(); after > before+before/4 {
 		t.Errorf("20,000 messages have passed, and the file has %d pages, of %d before", after, before)
 	}
+}
+
+// TestAFullFileFailsThoseAloneThatNeedRoom has publishers fail beside a consumer whose calls share their transactions.
+func TestAFullFileFailsThoseAloneThatNeedRoom(t *testing.T) {
+	s, d := opened(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	_, err := d.writer.int("PRAGMA max_page_count = 200")
+	check(t, err)
+	put := func() error {
+		body := virtual.Bytes(strings.Repeat("x", 100_000))
+		return s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: virtual.QueueRef{Name: "large"}, Payload: body}}})
+	}
+	check(t, s.Put(ctx, virtual.PutRequest{Messages: messages(200, nil)}))
+	for put() == nil {
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := put(); err == nil {
+					t.Error("a Put for which there is no room returned nil")
+					return
+				}
+			}
+		})
+	}
+	for take := uint64(1); take <= 200; take++ {
+		ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 1, Lease: time.Minute, Holder: "h", Take: take}, nil)
+		if err != nil || len(ts) != 1 {
+			t.Fatalf("Get %d: %d messages, %v", take, len(ts), err)
+		}
+		check(t, s.Settle(ctx, []virtual.Settlement{{Queue: orders, ID: ts[0].ID, Receipt: ts[0].Receipt}}))
+	}
+	stop()
+	wg.Wait()
 }

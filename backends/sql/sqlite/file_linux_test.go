@@ -46,3 +46,15 @@ func TestAReadOnlyFileIsRefusedClearly(t *testing.T) {
 		t.Errorf("afterwards there are %d messages, %v; want 1", n, err)
 	}
 }
+
+// TestWhoStandsStillWithTheTurnIsPassedOver has another process take the turn and never write.
+func TestWhoStandsStillWithTheTurnIsPassedOver(t *testing.T) {
+	file := newFile(t)
+	s := open(t, file)
+	must(t, put(t.Context(), s, "m1"), "Put")
+	f, err := os.Open(file + "-wal")
+	must(t, err, "Open")
+	defer f.Close()
+	must(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX), "flock")
+	must(t, put(t.Context(), s, "m2"), "a Put while another has the turn")
+}
