@@ -140,3 +140,66 @@ func TestAloneSaysWhetherOthersHaveWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoStandsStillInATransactionIsPassedOver has a writer stop in the middle while another one waits.
+func TestWhoStandsStillInATransactionIsPassedOver(t *testing.T) {
+	_, d := opened(t)
+	frozen, other := d.another("frozen"), d.another("other")
+	defer frozen.Close()
+	defer other.Close()
+	frozen.config = d.config.Copy()
+	frozen.config.RuntimeParams["idle_in_transaction_session_timeout"] = "200ms"
+	done := make(chan error, 1)
+	const insert = "INSERT INTO dashi_vhost (name) VALUES (?)"
+	err := frozen.Update(t.Context(), func(x sql.Tx, _ bool) (bool, error) {
+		if _, err := x.Exec(insert, "frozen"); err != nil {
+			return false, err
+		}
+		go func() {
+			done <- other.Update(t.Context(), func(x sql.Tx, _ bool) (bool, error) {
+				_, err := x.Exec(insert, "other")
+				return false, err
+			})
+		}()
+		check(t, <-done)
+		_, err := x.Exec(insert, "late")
+		return false, err
+	})
+	if err == nil || errors.Is(err, sql.ErrUnknown) {
+		t.Errorf("Update of the one that stood still: %v, want that nothing was done", err)
+	}
+	check(t, other.View(t.Context(), func(x sql.Tx) error {
+		return x.Query("SELECT name FROM dashi_vhost WHERE name IN ('frozen', 'late')", func(r sql.Row) bool {
+			t.Errorf("%q is there", r.Text(0))
+			return true
+		})
+	}))
+	check(t, frozen.Update(t.Context(), func(x sql.Tx, alone bool) (bool, error) {
+		if alone {
+			t.Error("alone, where another one has written")
+		}
+		_, err := x.Exec(insert, "frozen")
+		return false, err
+	}))
+}
+
+// TestAContextEndsTheWaitForTheTurn has a writer wait for one that does not come to an end.
+func TestAContextEndsTheWaitForTheTurn(t *testing.T) {
+	_, d := opened(t)
+	slow, other := d.another("slow"), d.another("other")
+	defer slow.Close()
+	defer other.Close()
+	check(t, slow.Update(t.Context(), func(sql.Tx, bool) (bool, error) {
+		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer stop()
+		err := other.Update(ctx, func(sql.Tx, bool) (bool, error) {
+			t.Error("two have their turn at the same time")
+			return false, nil
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Update: %v, want that its context ended", err)
+		}
+		return false, nil
+	}))
+	check(t, other.Update(t.Context(), func(sql.Tx, bool) (bool, error) { return false, nil }))
+}

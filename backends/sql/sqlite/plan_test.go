@@ -179,7 +179,7 @@ func TestAFullFileFailsThoseAloneThatNeedRoom(t *testing.T) {
 		body := virtual.Bytes(strings.Repeat("x", 100_000))
 		return s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: virtual.QueueRef{Name: "large"}, Payload: body}}})
 	}
-	check(t, s.Put(ctx, virtual.PutRequest{Messages: messages(200, nil)}))
+	check(t, s.Put(ctx, virtual.PutRequest{Messages: storecalls.Messages(200, nil)}))
 	for put() == nil {
 	}
 	var wg sync.WaitGroup
@@ -194,11 +194,11 @@ func TestAFullFileFailsThoseAloneThatNeedRoom(t *testing.T) {
 		})
 	}
 	for take := uint64(1); take <= 200; take++ {
-		ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 1, Lease: time.Minute, Holder: "h", Take: take}, nil)
+		ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: storecalls.Queue, Max: 1, Lease: time.Minute, Holder: "h", Take: take}, nil)
 		if err != nil || len(ts) != 1 {
 			t.Fatalf("Get %d: %d messages, %v", take, len(ts), err)
 		}
-		check(t, s.Settle(ctx, []virtual.Settlement{{Queue: orders, ID: ts[0].ID, Receipt: ts[0].Receipt}}))
+		check(t, s.Settle(ctx, []virtual.Settlement{{Queue: storecalls.Queue, ID: ts[0].ID, Receipt: ts[0].Receipt}}))
 	}
 	stop()
 	wg.Wait()
