@@ -14,8 +14,8 @@ type Database interface {
 	Name() string
 	// Update runs f in a transaction that writes, and commits it. What f sees of the vhost nobody else changes until then. alone
 	// says that nobody else has committed since the last Update of this Database. f says whether to tell others, all whose
-	// Watch runs, that there is something for them. Update waits for those before it, until ctx ends, and is never called
-	// twice at the same time. An error says that nothing was done, unless it is ErrUnknown.
+	// Watch runs, that there is something for them. Update waits for those before it until ctx ends, which may break off what
+	// has begun, too, and is never called twice at the same time. An error says that nothing was done, unless it is ErrUnknown.
 	Update(ctx context.Context, f func(t Tx, alone bool) (tell bool, err error)) error
 	// View runs f in a transaction that only reads. It sees all that was committed before.
 	View(ctx context.Context, f func(t Tx) error) error

@@ -92,7 +92,7 @@ func (d *database) begin(ctx context.Context) (alone bool, err error) {
 // turn waits for the turn of the writer. The lock is in a statement of its own: the next ones see what was committed before it was free.
 func (d *database) turn(ctx context.Context) (alone bool, err error) {
 	w := d.writer
-	w.ctx = context.WithoutCancel(ctx) // what has begun is ended
+	w.ctx = ctx
 	if !d.made {
 		if err := d.make(ctx); err != nil {
 			return false, err
@@ -195,7 +195,7 @@ func (d *database) rollback(why error) {
 	w := d.writer
 	e, ok := errors.AsType[*pgconn.PgError](why)
 	if !w.broken() && !(ok && e.Code == readOnly) {
-		if _, err := w.pg.Exec(context.Background(), "ROLLBACK").ReadAll(); err == nil {
+		if _, err := w.pg.Exec(w.ctx, "ROLLBACK").ReadAll(); err == nil {
 			return
 		}
 	}

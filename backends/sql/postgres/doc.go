@@ -16,6 +16,7 @@
 // Who waits in the same handle is woken directly. Another process is told by NOTIFY, which a transaction sends only where there is
 // something for others. Nothing polls. Time is the server's clock.
 //
+// Where the server answers nothing at all, calls return about a second after their contexts end, which costs the connection.
 // A connection that is lost is made anew by the next call. What was under way then fails: nothing of it was done, unless the connection broke during
 // the commit. Then the error is sql.ErrUnknown, and the engine asks the same again, which marks and takes make harmless.
 //
@@ -34,6 +35,5 @@
 //
 // A payload has up to 256 MiB. A handle has up to four connections: one that writes, two that read, one that listens. They have to reach the
 // server itself, or a pool that keeps sessions: LISTEN and prepared statements belong to one. Rows that were deleted are
-// cleaned up by autovacuum, which must be on, and which a transaction that stays open for hours anywhere on the server holds up. A server
-// that answers nothing at all, and does not break its connections either, holds up calls, and Close, for as long.
+// cleaned up by autovacuum, which must be on, and which a transaction that stays open for hours anywhere on the server holds up.
 package postgres

@@ -6,11 +6,14 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dashi-mq/dashi/backends/sql"
+	"github.com/dashi-mq/dashi/internal/storecalls"
+	"github.com/dashi-mq/dashi/virtual"
 )
 
 // link is a connection that breaks at the next write after it was told to: before what is written is sent, or after that, so that
@@ -202,4 +205,58 @@ func TestAContextEndsTheWaitForTheTurn(t *testing.T) {
 		return false, nil
 	}))
 	check(t, other.Update(t.Context(), func(sql.Tx, bool) (bool, error) { return false, nil }))
+}
+
+// silent is a connection that hears nothing while it is told so.
+type silent struct {
+	net.Conn
+	deaf *atomic.Bool
+}
+
+func (s *silent) Read(b []byte) (int, error) {
+	for {
+		n, err := s.Conn.Read(b)
+		if err != nil || !s.deaf.Load() {
+			return n, err
+		}
+	}
+}
+
+// TestCallsReturnWithTheirContext has the server say nothing any more, without breaking connections.
+func TestCallsReturnWithTheirContext(t *testing.T) {
+	_, d := opened(t)
+	var deaf atomic.Bool
+	own := d.another("own")
+	own.config = d.config.Copy()
+	dial := d.config.DialFunc
+	own.config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		return &silent{c, &deaf}, err
+	}
+	s, err := sql.New(t.Context(), own, sql.Options{})
+	check(t, err)
+	put := func(ctx context.Context) error {
+		return s.Put(ctx, virtual.PutRequest{Messages: storecalls.Messages(1, nil)})
+	}
+	check(t, put(t.Context()))
+	_, err = s.Size(t.Context(), storecalls.Queue)
+	check(t, err)
+	deaf.Store(true)
+	var calls sync.WaitGroup
+	for range 5 {
+		calls.Go(func() {
+			ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer stop()
+			if err := put(ctx); err == nil {
+				t.Error("a Put that nobody has answered: no error")
+			}
+			if _, err := s.Size(ctx, storecalls.Queue); err == nil {
+				t.Error("a Size that nobody has answered: no error")
+			}
+		})
+	}
+	calls.Wait()
+	deaf.Store(false)
+	check(t, put(t.Context()))
+	check(t, s.Close())
 }

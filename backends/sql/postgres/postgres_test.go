@@ -148,7 +148,9 @@ func TestLostConnectionsAreMadeAnew(t *testing.T) {
 		got <- err
 	}
 	waits := func() bool {
-		return len(ask(t, c, "SELECT 1 FROM dashi_queue q JOIN dashi_vhost v ON v.id = q.vhost WHERE waiting <> '[]' AND v.name = '"+vhostOf(place)+"'")) == 1
+		// And nothing is under way, which may fail.
+		return len(ask(t, c, "SELECT 1 FROM dashi_queue q JOIN dashi_vhost v ON v.id = q.vhost WHERE waiting <> '[]' AND v.name = '"+vhostOf(place)+
+			"' AND NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = '"+name+"' AND state <> 'idle')")) == 1
 	}
 	for _, body := range []string{"one", "two"} {
 		go waitFor(body)
