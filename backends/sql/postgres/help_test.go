@@ -49,6 +49,7 @@ func dropSchema(server, name string) error {
 // dropped returns the name of a schema that goes with the test.
 func dropped(t testing.TB, name string) string {
 	t.Helper()
+	_ = serverURL(t) // or there is nothing to drop
 	t.Cleanup(func() { must(t, dropSchema(os.Getenv("DASHI_POSTGRES_URL"), name), "DROP SCHEMA") })
 	return name
 }
