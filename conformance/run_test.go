@@ -27,7 +27,7 @@ func TestRunProvesMemory(t *testing.T) {
 func TestReadmeTableIsMadeOfReports(t *testing.T) {
 	const file, begin, end = "../README.md", "<!-- table: made of docs/reports by UPDATE_REPORTS=1 go test ./conformance -run Readme -->\n", "<!-- end of table -->"
 	var reports []*conformance.StoreReport
-	for _, name := range []string{"memory", "sqlite", "redis", "filestore", "rabbitmq"} {
+	for _, name := range []string{"memory", "sqlite", "postgres", "redis", "filestore", "rabbitmq"} {
 		r, err := conformance.ReadReport("../docs/reports/" + name + ".json")
 		if err != nil {
 			t.Fatal(err)

@@ -12,25 +12,30 @@ var ErrUnknown = errors.New("it is not known whether the transaction was committ
 type Database interface {
 	// Name is that of the product, such as "sqlite".
 	Name() string
-	// Update runs f in a transaction that writes, and commits it. What f sees nobody else changes until then. alone says that
-	// nobody else has committed since the last Update of this Database. It waits for those before it, until ctx ends, and is
-	// never called twice at the same time. An error says that nothing was done, unless it is ErrUnknown.
-	Update(ctx context.Context, f func(t Tx, alone bool) error) error
+	// Update runs f in a transaction that writes, and commits it. What f sees of the vhost nobody else changes until then. alone
+	// says that nobody else has committed since the last Update of this Database. f says whether to tell others, all whose
+	// Watch runs, that there is something for them. Update waits for those before it until ctx ends, which may break off what
+	// has begun, too, and is never called twice at the same time. An error says that nothing was done, unless it is ErrUnknown.
+	Update(ctx context.Context, f func(t Tx, alone bool) (tell bool, err error)) error
 	// View runs f in a transaction that only reads. It sees all that was committed before.
 	View(ctx context.Context, f func(t Tx) error) error
-	// Watch calls look, soon after, whenever others may have committed something, until ctx ends. ready is called when
-	// nothing is missed from now on.
+	// Watch calls look, soon after, whenever others may have committed something of which they tell, until ctx ends. ready is
+	// called when nothing is missed from now on.
 	Watch(ctx context.Context, ready, look func()) error
 	// Close ends all connections.
 	Close() error
 }
 
-// Tx runs statements in a transaction. Their parameters are question marks; values are int64, string, []byte and nil.
+// Tx runs statements in a transaction, one at a time: none within a Query. Their parameters are question marks; values are int64,
+// string, []byte and nil.
 type Tx interface {
 	// Exec runs a statement and returns how many rows it changed.
 	Exec(statement string, args ...any) (int64, error)
 	// Query calls row for each row of the result, until it returns false. The row is row's only during the call, what is in it stays.
 	Query(statement string, row func(Row) bool, args ...any) error
+	// Now is the time in microseconds since 1970, by a clock that all share who have the database open: one time for all of the
+	// transaction is enough.
+	Now() int64
 }
 
 // Row is a row of a result: int64, string, []byte and nil.

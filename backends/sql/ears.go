@@ -163,7 +163,7 @@ func (e *ears) attend(ctx context.Context, w *watch, heard <-chan struct{}, watc
 		case <-ctx.Done():
 			return nil
 		}
-		next, err := h.look(ctx)
+		next, now, err := h.look(ctx)
 		if err != nil {
 			return err
 		}
@@ -172,7 +172,7 @@ func (e *ears) attend(ctx context.Context, w *watch, heard <-chan struct{}, watc
 		e.mu.Unlock()
 		due.Stop()
 		if next != never {
-			due.Reset(duration(max(0, next-time.Now().UnixMicro())))
+			due.Reset(duration(max(0, next-now)))
 		}
 	}
 }
@@ -187,10 +187,10 @@ type hearing struct {
 func (h *hearing) begin(ctx context.Context) error {
 	h.sessions = never
 	return h.s.view(ctx, func(t *tx) error {
-		return t.Query("SELECT max(id) FROM dashi_wake", func(r Row) bool {
+		return t.Query("SELECT max(id) FROM dashi_wake WHERE vhost = ?", func(r Row) bool {
 			h.wake = r.Int(0)
 			return true
-		})
+		}, h.s.vhost)
 	})
 }
 
@@ -198,20 +198,21 @@ const selectNews = `SELECT (SELECT min(due) FROM dashi_queue WHERE vhost = ? AND
 (SELECT sooner FROM dashi_vhost WHERE id = ?), (SELECT revision FROM dashi_vhost WHERE id = ?),
 (SELECT min(ends) FROM dashi_session WHERE vhost = ? AND ends IS NOT NULL)`
 
-// look wakes whom others have woken, sweeps what is due, and returns when something is due next.
-func (h *hearing) look(ctx context.Context) (int64, error) {
+// look wakes whom others have woken, sweeps what is due, and returns when something is due next, by the clock that says now.
+func (h *hearing) look(ctx context.Context) (next, now int64, err error) {
 	h.mu.Lock()
 	idle := len(h.waiters) == 0 && len(h.waiting) == 0
 	h.mu.Unlock()
 	if idle {
-		return never, nil // who comes has it look again
+		return never, 0, nil // who comes has it look again
 	}
 	var calls []wakeCall
 	v := h.s.vhost
-	err := h.s.view(ctx, func(t *tx) error {
+	err = h.s.view(ctx, func(t *tx) error {
+		now = t.now
 		err := t.Query("SELECT id, waiter, name, incarnation, vhost FROM dashi_wake WHERE id > ? ORDER BY id", func(r Row) bool {
-			h.wake = r.Int(0)
-			if r.Int(4) == v {
+			if r.Int(4) == v { // only those of one vhost are committed in the order of their ids
+				h.wake = r.Int(0)
 				calls = append(calls, wakeCall{r.Text(1), virtual.QueueRef{Name: r.Text(2), Incarnation: r.Text(3)}})
 			}
 			return true
@@ -230,18 +231,19 @@ func (h *hearing) look(ctx context.Context) (int64, error) {
 		}, v, v, v, v)
 	})
 	if err != nil {
-		return never, err
+		return never, 0, err
 	}
 	h.mu.Lock()
 	for _, c := range calls {
 		h.ears.wake(c.name, c.ref)
 	}
 	h.mu.Unlock()
-	if h.due > time.Now().UnixMicro() {
-		return h.due, nil
+	if h.due > now {
+		return h.due, now, nil
 	}
-	next := never
+	next = never
 	err = h.s.do(ctx, func(t *tx) error {
+		now = t.now
 		if err := t.sweepAll(); err != nil {
 			return err
 		}
@@ -253,7 +255,7 @@ func (h *hearing) look(ctx context.Context) (int64, error) {
 			return true
 		}, v)
 	})
-	return next, err
+	return next, now, err
 }
 
 // waitCall is a call that waits on this handle: a Get, an Expire or a Changes. Its chans have one place: what comes twice

@@ -136,38 +136,40 @@ func version(t Tx) (n int64, err error) {
 
 // migrate makes the tables as this version reads them, and the vhost.
 func (s *Store) migrate(ctx context.Context, vhost string) error {
-	return s.db.Update(ctx, func(t Tx, _ bool) error {
-		if _, err := t.Exec("CREATE TABLE IF NOT EXISTS dashi_schema (version INTEGER NOT NULL)"); err != nil {
-			return err
-		}
-		is, err := version(t)
-		if err != nil {
-			return err
-		}
-		if is > int64(len(migrations)) {
-			return fmt.Errorf("its tables have version %d, this program reads up to %d: it is too old", is, len(migrations))
-		}
-		for _, m := range migrations[is:] {
-			for _, statement := range m {
-				if _, err := t.Exec(statement); err != nil {
-					return err
-				}
-			}
-		}
-		if is < int64(len(migrations)) {
-			if _, err := t.Exec("DELETE FROM dashi_schema"); err != nil {
-				return err
-			}
-			if _, err := t.Exec("INSERT INTO dashi_schema (version) VALUES (?)", int64(len(migrations))); err != nil {
+	return s.db.Update(ctx, func(t Tx, _ bool) (tell bool, err error) { return false, s.migrateIn(t, vhost) })
+}
+
+func (s *Store) migrateIn(t Tx, vhost string) error {
+	if _, err := t.Exec("CREATE TABLE IF NOT EXISTS dashi_schema (version INTEGER NOT NULL)"); err != nil {
+		return err
+	}
+	is, err := version(t)
+	if err != nil {
+		return err
+	}
+	if is > int64(len(migrations)) {
+		return fmt.Errorf("its tables have version %d, this program reads up to %d: it is too old", is, len(migrations))
+	}
+	for _, m := range migrations[is:] {
+		for _, statement := range m {
+			if _, err := t.Exec(statement); err != nil {
 				return err
 			}
 		}
-		if _, err := t.Exec("INSERT INTO dashi_vhost (name) VALUES (?) ON CONFLICT DO NOTHING", vhost); err != nil {
+	}
+	if is < int64(len(migrations)) {
+		if _, err := t.Exec("DELETE FROM dashi_schema"); err != nil {
 			return err
 		}
-		return t.Query("SELECT id FROM dashi_vhost WHERE name = ?", func(r Row) bool {
-			s.vhost = r.Int(0)
-			return true
-		}, vhost)
-	})
+		if _, err := t.Exec("INSERT INTO dashi_schema (version) VALUES (?)", int64(len(migrations))); err != nil {
+			return err
+		}
+	}
+	if _, err := t.Exec("INSERT INTO dashi_vhost (name) VALUES (?) ON CONFLICT DO NOTHING", vhost); err != nil {
+		return err
+	}
+	return t.Query("SELECT id FROM dashi_vhost WHERE name = ?", func(r Row) bool {
+		s.vhost = r.Int(0)
+		return true
+	}, vhost)
 }

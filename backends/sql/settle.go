@@ -294,7 +294,7 @@ func (s *settling) lessen(h *held, n int64) error {
 
 func (s *settling) extend(r receipt, lease int64) error {
 	if r.holder != "" {
-		_, err := s.Exec("UPDATE dashi_holder SET ends = max(ends, ?) WHERE queue = ? AND holder = ? AND ends IS NOT NULL AND idle = 0", s.now+lease, s.q.id, r.holder)
+		_, err := s.Exec("UPDATE dashi_holder SET ends = ? WHERE queue = ? AND holder = ? AND ends < ? AND idle = 0", s.now+lease, s.q.id, r.holder, s.now+lease)
 		return err
 	}
 	_, err := s.Exec("UPDATE dashi_exception SET due = ? WHERE queue = ? AND place = ?", s.now+lease, s.q.id, r.place)

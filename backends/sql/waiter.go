@@ -123,8 +123,9 @@ func (t *tx) wakeOne(q *queue, x *waiting) {
 		t.wakes = append(t.wakes, wakeCall{x.Name, q.ref})
 		return
 	}
+	t.others = true
 	// The transaction notes the errors.
-	_, _ = t.Exec("DELETE FROM dashi_wake WHERE at < ?", t.now-forget)
+	_, _ = t.Exec("DELETE FROM dashi_wake WHERE vhost = ? AND at < ?", t.s.vhost, t.now-forget)
 	_, _ = t.Exec("INSERT INTO dashi_wake (vhost, waiter, name, incarnation, at) VALUES (?, ?, ?, ?, ?)",
 		t.s.vhost, x.Name, q.ref.Name, q.ref.Incarnation, t.now)
 }

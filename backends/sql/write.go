@@ -14,6 +14,7 @@ const most = 128
 
 // call is a call that waits for the writer. What it does it may have to do again, from the beginning, in another transaction.
 type call struct {
+	ctx   context.Context
 	f     func(*tx) error
 	state atomic.Int32
 	err   error
@@ -55,6 +56,7 @@ type tx struct {
 
 	// What the others are told after the commit.
 	wakes    []wakeCall
+	others   bool  // those who wait on other handles find rows
 	due      int64 // the soonest time scheduled
 	expires  bool  // a head expires sooner than before
 	registry bool  // has changed
@@ -91,7 +93,7 @@ func (s *Store) do(ctx context.Context, f func(*tx) error) error {
 		return err
 	}
 	defer s.leave()
-	c := &call{f: f, done: make(chan struct{})}
+	c := &call{ctx: ctx, f: f, done: make(chan struct{})}
 	select {
 	case s.calls <- c:
 	case <-ctx.Done():
@@ -125,8 +127,10 @@ func (s *Store) write() {
 			}
 		}
 		if err := s.commit(batch); err != nil && len(batch) > 1 && !errors.Is(err, ErrUnknown) {
-			for i := range batch { // whichever it was: the others need not fail with it
-				_ = s.commit(batch[i : i+1])
+			for i, c := range batch { // whichever it was: the others need not fail with it
+				if c.ctx.Err() == nil {
+					_ = s.commit(batch[i : i+1])
+				}
 			}
 		}
 		for _, c := range batch {
@@ -136,30 +140,58 @@ func (s *Store) write() {
 	}
 }
 
+// patience is how long a transaction goes on whose callers have all given up, or whose handle was closed: long beside what one
+// takes, and short beside how long a database may not answer.
+const patience = time.Second
+
+// wanted returns a context that ends when nobody has wanted calls for that long, and what ends its watching.
+func (s *Store) wanted(batch []*call) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var left atomic.Int64
+	left.Store(int64(len(batch)))
+	giveUp := func() { time.AfterFunc(patience, cancel) }
+	stops := []func() bool{context.AfterFunc(s.ctx, giveUp)}
+	for _, c := range batch {
+		stops = append(stops, context.AfterFunc(c.ctx, func() {
+			if left.Add(-1) == 0 {
+				giveUp()
+			}
+		}))
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
+}
+
 // commit runs calls in one transaction. Its error, which all of them get, is of the database.
 func (s *Store) commit(batch []*call) error {
 	t := &tx{s: s, c: &s.cache, due: never}
-	err := s.db.Update(s.ctx, func(x Tx, alone bool) error {
+	ctx, stop := s.wanted(batch)
+	defer stop()
+	err := s.db.Update(ctx, func(x Tx, alone bool) (tell bool, err error) {
 		t.Tx, t.err = x, nil
-		t.wakes, t.dirty, t.due, t.expires, t.registry = nil, nil, never, false, false
+		t.wakes, t.dirty, t.due, t.expires, t.registry, t.others = nil, nil, never, false, false, false
 		if !alone || s.cache.crowded() {
 			s.cache = newCache()
 		}
-		t.now = time.Now().UnixMicro()
+		t.now = x.Now()
 		for _, c := range batch {
 			if c.state.CompareAndSwap(waits, begun); c.state.Load() == begun {
 				c.err = c.f(t)
 			}
 			if t.err != nil {
-				return t.err
+				return false, t.err
 			}
 		}
 		if t.expires {
 			if _, err := t.Exec("UPDATE dashi_vhost SET sooner = sooner + 1 WHERE id = ?", s.vhost); err != nil {
-				return err
+				return false, err
 			}
 		}
-		return t.flush()
+		return t.others || t.due != never || t.expires || t.registry, t.flush()
 	})
 	if err != nil {
 		s.cache = newCache()
@@ -194,6 +226,6 @@ func (s *Store) view(ctx context.Context, f func(*tx) error) error {
 	defer s.leave()
 	return s.db.View(ctx, func(x Tx) error {
 		c := newCache()
-		return f(&tx{Tx: x, s: s, c: &c, now: time.Now().UnixMicro(), due: never})
+		return f(&tx{Tx: x, s: s, c: &c, now: x.Now(), due: never})
 	})
 }

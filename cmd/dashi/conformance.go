@@ -20,7 +20,7 @@ import (
 
 // conformanceCmd is "dashi conformance".
 type conformanceCmd struct {
-	URL      string `arg:"" help:"The place: memory://, sqlite:// of a file or amqp:// of a server that may be played with."`
+	URL      string `arg:"" help:"The place: memory://, sqlite:// of a file, postgres:// of a database or amqp:// of a server that may be played with."`
 	Rig      string `placeholder:"one|two|five" help:"How: one broker; two brokers, as in two processes (the default); two that use the five methods of a store only. An amqp:// place has no choice."`
 	As       string `placeholder:"PROFILE" help:"A store dressed as another kind of store: five, bare, sqs, beanstalk, couchdb."`
 	Prefix   string `name:"run" placeholder:"PREFIX" help:"Only rows whose id begins so, such as EX or QU-1."`
@@ -56,10 +56,16 @@ var places = map[string]func(url string) (open, other func() (virtual.Store, err
 		a, b := memory.New(), memory.New()
 		return func() (virtual.Store, error) { return a.Open(), nil }, func() (virtual.Store, error) { return b.Open(), nil }
 	},
-	"sqlite": func(url string) (open, other func() (virtual.Store, error)) { return newVhost(url), newVhost(url) },
+	"sqlite":     newVhosts,
+	"postgres":   newVhosts,
+	"postgresql": newVhosts,
 }
 
-// newVhost opens a virtual host of a file that nobody has used.
+func newVhosts(url string) (open, other func() (virtual.Store, error)) {
+	return newVhost(url), newVhost(url)
+}
+
+// newVhost opens a virtual host of a file, or a database, that nobody has used.
 func newVhost(url string) func() (virtual.Store, error) {
 	if strings.Contains(url, "?") {
 		url += "&"
@@ -139,7 +145,7 @@ func (c *conformanceCmd) config(ctx context.Context) (*conformance.ChannelConfig
 	}
 	place, ok := places[scheme]
 	if !ok {
-		return nil, unusable("conformance: no rig for scheme %q: want memory, sqlite, or one of %v", scheme, channel.Registered())
+		return nil, unusable("conformance: no rig for scheme %q: want memory, sqlite, postgres, or one of %v", scheme, channel.Registered())
 	}
 	conn, err := dashi.Dial(ctx, c.URL) // options that it refuses are refused here
 	if err == nil {

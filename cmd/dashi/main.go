@@ -19,6 +19,7 @@ import (
 	_ "github.com/dashi-mq/dashi/backends/amqp"
 	_ "github.com/dashi-mq/dashi/backends/memory"
 	_ "github.com/dashi-mq/dashi/backends/redis"
+	_ "github.com/dashi-mq/dashi/backends/sql/postgres"
 	_ "github.com/dashi-mq/dashi/backends/sql/sqlite"
 	"github.com/dashi-mq/dashi/channel"
 )
@@ -34,7 +35,7 @@ const (
 const description = `AMQP semantics on any store: try it, measure it, prove it, ask it.
 
 Places are URLs: memory:// is a broker in this process, sqlite://FILE a file that processes share, redis://host:6379/0 a Redis,
-amqp://user:password@host:5672/vhost a real server.
+postgres://user:password@host:5432/database a PostgreSQL, amqp://user:password@host:5672/vhost a real server.
 DASHI_URL names one without showing its password in the list of processes.
 
 Exit codes: 0 well; 1 a check failed or figures did not match; 2 arguments or a place that cannot be used; 130

@@ -18,7 +18,7 @@ import (
 func soakOn(t *testing.T, url string, code int, args ...string) (r soakReport) {
 	t.Helper()
 	if url == "" {
-		t.Skip("needs the URL of a server that a soak's processes share: DASHI_AMQP_URL or DASHI_REDIS_URL")
+		t.Skip("needs the URL of a server that a soak's processes share: DASHI_AMQP_URL, DASHI_REDIS_URL or DASHI_POSTGRES_URL")
 	}
 	dir := t.TempDir()
 	out := runDashi(t.Context(), nil, append([]string{"soak", "--url", url, "--json", "--dir", dir}, args...)...)
@@ -71,6 +71,7 @@ func TestSoakLosesNothing(t *testing.T) {
 	for _, c := range []struct{ server, url, crash string }{
 		{"sqlite", "sqlite://" + filepath.Join(t.TempDir(), "soak.db"), ""},
 		{"rabbitmq", os.Getenv("DASHI_AMQP_URL"), ""},
+		{"postgres", os.Getenv("DASHI_POSTGRES_URL"), os.Getenv("DASHI_POSTGRES_CRASH")},
 		{"redis", os.Getenv("DASHI_REDIS_URL"), os.Getenv("DASHI_REDIS_CRASH")}, // set where nobody else uses the server meanwhile
 		{"redis-cluster", os.Getenv("DASHI_REDIS_CLUSTER_URL"), ""},
 	} {

@@ -41,6 +41,7 @@ var rules = map[string]rule{
 	"internal/model":      {ours: []string{"channel"}}, // and not exchange: it would prove itself
 	"internal/script":     {ours: []string{"channel", "internal/model"}},
 	"internal/registry":   {ours: []string{"virtual"}, clients: true},
+	"internal/storecalls": {ours: []string{"virtual"}},
 	"internal/soak":       {}, // and not channel: the processes that it judges are in cmd/dashi
 	"virtual/broker":      {ours: []string{"channel", "virtual", "exchange", "internal/content", "internal/registry"}},
 	"backends/memory":     {ours: []string{"virtual"}},

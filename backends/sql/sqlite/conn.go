@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"time"
 
 	modernc "modernc.org/sqlite"
 
@@ -100,6 +101,9 @@ func (c *conn) Query(text string, row func(sql.Row) bool, args ...any) error {
 		}
 	}
 }
+
+// Now is the machine's clock.
+func (*conn) Now() int64 { return time.Now().UnixMicro() }
 
 // int asks for one number.
 func (c *conn) int(text string) (n int64, err error) {

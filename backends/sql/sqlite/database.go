@@ -76,7 +76,7 @@ func (d *database) again(ctx context.Context, f func() error) error {
 }
 
 // Update runs f in a transaction that writes.
-func (d *database) Update(ctx context.Context, f func(t sql.Tx, alone bool) error) error {
+func (d *database) Update(ctx context.Context, f func(t sql.Tx, alone bool) (tell bool, err error)) error {
 	w := d.writer
 	d.turn.take(ctx, d.path)
 	err := d.again(ctx, func() error {
@@ -91,7 +91,7 @@ func (d *database) Update(ctx context.Context, f func(t sql.Tx, alone bool) erro
 	if err == nil {
 		alone := version == d.version
 		d.version = version
-		err = f(w, alone)
+		_, err = f(w, alone) // the file tells all
 	}
 	if err == nil {
 		_, err = w.Exec("COMMIT")

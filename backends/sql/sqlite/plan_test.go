@@ -2,13 +2,13 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/dashi-mq/dashi/backends/sql"
+	"github.com/dashi-mq/dashi/internal/storecalls"
 	"github.com/dashi-mq/dashi/virtual"
 )
 
@@ -30,92 +30,6 @@ func opened(t testing.TB) (*sql.Store, *database) {
 	return s, d
 }
 
-var orders = virtual.QueueRef{Name: "orders", Incarnation: "1"}
-
-func messages(n int, change func(i int, m *virtual.Message)) (ms []*virtual.Message) {
-	for i := range n {
-		m := &virtual.Message{Queue: orders, ID: virtual.ID{byte(i), byte(i >> 8)}, Payload: virtual.Bytes(fmt.Sprint("m", i))}
-		if change != nil {
-			change(i, m)
-		}
-		ms = append(ms, m)
-	}
-	return ms
-}
-
-// everything makes calls of all kinds.
-func everything(t testing.TB, s *sql.Store) {
-	ctx, n := t.Context(), uint64(0)
-	place := func(change func(int, *virtual.Message), limits ...virtual.Limit) {
-		n++
-		_, err := s.PutBounded(ctx, virtual.PutRequest{Messages: messages(50, change), Producer: "p", Sequence: n}, limits, nil)
-		check(t, err)
-	}
-	settle := func(kind virtual.Kind, d time.Duration, ts ...virtual.Taken) {
-		var all []virtual.Settlement
-		for _, x := range ts {
-			all = append(all, virtual.Settlement{Queue: x.Queue, ID: x.ID, Receipt: x.Receipt, Kind: kind, For: d})
-		}
-		check(t, s.Settle(ctx, all))
-	}
-	place(nil)
-	place(func(_ int, m *virtual.Message) { m.Priority = 4 })
-	place(func(_ int, m *virtual.Message) { m.Delay = time.Nanosecond })
-	place(func(_ int, m *virtual.Message) { m.TTL = time.Hour })
-	g := virtual.GetRequest{Queue: orders, Max: 20, Lease: time.Minute, Holder: "h", Take: 1, Park: "w"}
-	ts, _, err := s.Get(ctx, g, nil)
-	check(t, err)
-	settle(virtual.Ack, 0, ts[:5]...)
-	settle(virtual.Requeue, 0, ts[5:8]...)
-	settle(virtual.Return, time.Nanosecond, ts[8:10]...)
-	settle(virtual.Extend, time.Hour, ts[10:]...)
-	g.Again = true
-	_, _, err = s.Get(ctx, g, nil)
-	check(t, err)
-	g.Again, g.Take = false, 2
-	ts, _, err = s.Get(ctx, g, nil)
-	check(t, err)
-	settle(virtual.Ack, 0, ts...)
-	_, err = s.Renew(ctx, "h", []virtual.QueueRef{orders}, 2*time.Hour)
-	check(t, err)
-	ts, _, err = s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 5, Lease: time.Minute}, nil)
-	check(t, err)
-	settle(virtual.Extend, time.Hour, ts...)
-	_, err = s.Apply(ctx, virtual.ApplyRequest{
-		PutRequest: virtual.PutRequest{Messages: messages(2, nil)}, Settlements: []virtual.Settlement{{Queue: orders, ID: ts[0].ID, Receipt: ts[0].Receipt}},
-	}, nil)
-	check(t, err)
-	// A holder that is lost.
-	_, _, err = s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 30, Lease: time.Microsecond, Holder: "lost", Take: 1}, nil)
-	check(t, err)
-	_, _, err = s.Expire(ctx, virtual.ExpireRequest{Max: 5, Wait: time.Millisecond, Lease: time.Minute}, nil)
-	check(t, err)
-	_, _, err = s.Expire(ctx, virtual.ExpireRequest{Queue: orders, Max: 5, Lease: time.Minute}, nil)
-	check(t, err)
-	place(nil, virtual.Limit{Queue: orders, MaxLen: 10, MaxBytes: 1000, Holder: "e", Lease: time.Minute})
-	place(nil, virtual.Limit{Queue: orders, MaxLen: 5, MaxBytes: -1})
-	check(t, s.KeepAlive(ctx, "s", time.Minute))
-	_, err = s.Update(ctx, "s", []virtual.Change{{Key: "k", Session: "s"}, {Key: "l"}, {Key: "l", Op: virtual.Touch, If: virtual.Any}, {Key: "k", Op: virtual.Delete, If: virtual.Any}})
-	check(t, err)
-	_, _, _, err = s.Changes(ctx, 0, 0)
-	check(t, err)
-	_, err = s.Sessions(ctx)
-	check(t, err)
-	check(t, s.EndSession(ctx, "s"))
-	_, err = s.Peek(ctx, orders, 5, nil)
-	check(t, err)
-	_, err = s.Size(ctx, orders)
-	check(t, err)
-	_, _, err = s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 1}, nil)
-	check(t, err)
-	_, err = s.Purge(ctx, orders)
-	check(t, err)
-	_, _, err = s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 1, Wait: time.Millisecond}, nil)
-	check(t, err)
-	_, err = s.Delete(ctx, orders)
-	check(t, err)
-}
-
 // short are the tables of which one statement or other reads a vhost's, or all, rows: they have few, and are asked seldom.
 var short = []string{"dashi_schema", "dashi_vhost", "dashi_mark", "dashi_queue USING COVERING INDEX sqlite_autoindex_dashi_queue_1"}
 
@@ -130,7 +44,7 @@ func TestNoStatementScansATable(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Notify(ctx, "w", ready, func(virtual.QueueRef) {}) }()
 	<-ready
-	everything(t, s)
+	storecalls.All(t, s)
 	stop()
 	<-ended
 	check(t, s.Ping(t.Context()))
@@ -195,7 +109,7 @@ func TestAFullFileRefusesPutsAndLetsConsumersDrain(t *testing.T) {
 	check(t, err)
 	stored := 0
 	for ; stored < 10000; stored++ {
-		if err = s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: orders, Payload: body}}}); err != nil {
+		if err = s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: storecalls.Queue, Payload: body}}}); err != nil {
 			break
 		}
 	}
@@ -203,7 +117,7 @@ func TestAFullFileRefusesPutsAndLetsConsumersDrain(t *testing.T) {
 		t.Fatalf("after %d messages: %v, want that the file is full", stored, err)
 	}
 	for n := 0; n < stored; {
-		ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 10, Lease: time.Minute, Holder: "h", Take: uint64(n/10 + 1)}, nil)
+		ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: storecalls.Queue, Max: 10, Lease: time.Minute, Holder: "h", Take: uint64(n/10 + 1)}, nil)
 		check(t, err)
 		if len(ts) == 0 {
 			t.Fatalf("%d messages of %d came", n, stored)
@@ -211,11 +125,11 @@ func TestAFullFileRefusesPutsAndLetsConsumersDrain(t *testing.T) {
 		n += len(ts)
 		var acks []virtual.Settlement
 		for _, x := range ts {
-			acks = append(acks, virtual.Settlement{Queue: orders, ID: x.ID, Receipt: x.Receipt})
+			acks = append(acks, virtual.Settlement{Queue: storecalls.Queue, ID: x.ID, Receipt: x.Receipt})
 		}
 		check(t, s.Settle(ctx, acks))
 	}
-	check(t, s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: orders, Payload: body}}}))
+	check(t, s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: storecalls.Queue, Payload: body}}}))
 }
 
 // TestMessagesThatPassLeaveNothingBehind passes many through a queue that keeps a few.
@@ -230,13 +144,13 @@ func TestMessagesThatPassLeaveNothingBehind(t *testing.T) {
 	take := uint64(0)
 	pass := func(rounds int) {
 		for range rounds {
-			check(t, s.Put(ctx, virtual.PutRequest{Messages: messages(100, nil), Producer: "p", Sequence: take + 1}))
+			check(t, s.Put(ctx, virtual.PutRequest{Messages: storecalls.Messages(100, nil), Producer: "p", Sequence: take + 1}))
 			take++
-			ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 120, Lease: time.Minute, Holder: "h", Take: take}, nil)
+			ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: storecalls.Queue, Max: 120, Lease: time.Minute, Holder: "h", Take: take}, nil)
 			check(t, err)
 			var all []virtual.Settlement
 			for i, x := range ts {
-				st := virtual.Settlement{Queue: orders, ID: x.ID, Receipt: x.Receipt}
+				st := virtual.Settlement{Queue: storecalls.Queue, ID: x.ID, Receipt: x.Receipt}
 				if i%10 == 0 {
 					st.Kind = virtual.Requeue
 				}
@@ -245,7 +159,7 @@ func TestMessagesThatPassLeaveNothingBehind(t *testing.T) {
 			check(t, s.Settle(ctx, all))
 		}
 	}
-	check(t, s.Put(ctx, virtual.PutRequest{Messages: messages(1000, nil)}))
+	check(t, s.Put(ctx, virtual.PutRequest{Messages: storecalls.Messages(1000, nil)}))
 	pass(100)
 	before := pages()
 	pass(200)
@@ -265,7 +179,7 @@ func TestAFullFileFailsThoseAloneThatNeedRoom(t *testing.T) {
 		body := virtual.Bytes(strings.Repeat("x", 100_000))
 		return s.Put(ctx, virtual.PutRequest{Messages: []*virtual.Message{{Queue: virtual.QueueRef{Name: "large"}, Payload: body}}})
 	}
-	check(t, s.Put(ctx, virtual.PutRequest{Messages: messages(200, nil)}))
+	check(t, s.Put(ctx, virtual.PutRequest{Messages: storecalls.Messages(200, nil)}))
 	for put() == nil {
 	}
 	var wg sync.WaitGroup
@@ -280,11 +194,11 @@ func TestAFullFileFailsThoseAloneThatNeedRoom(t *testing.T) {
 		})
 	}
 	for take := uint64(1); take <= 200; take++ {
-		ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: orders, Max: 1, Lease: time.Minute, Holder: "h", Take: take}, nil)
+		ts, _, err := s.Get(ctx, virtual.GetRequest{Queue: storecalls.Queue, Max: 1, Lease: time.Minute, Holder: "h", Take: take}, nil)
 		if err != nil || len(ts) != 1 {
 			t.Fatalf("Get %d: %d messages, %v", take, len(ts), err)
 		}
-		check(t, s.Settle(ctx, []virtual.Settlement{{Queue: orders, ID: ts[0].ID, Receipt: ts[0].Receipt}}))
+		check(t, s.Settle(ctx, []virtual.Settlement{{Queue: storecalls.Queue, ID: ts[0].ID, Receipt: ts[0].Receipt}}))
 	}
 	stop()
 	wg.Wait()

@@ -2,4 +2,7 @@
 
 package sqlite_test
 
-func init() { parallel = 6 } // SQLite, which is in Go, is ten times as slow with the race detector
+import "time"
+
+// SQLite, which is in Go, is ten times as slow with the race detector.
+func init() { parallel, unit = 6, 800*time.Millisecond }

@@ -22,12 +22,14 @@ var inDirectory, reopen = conformance.InDirectory(func(dir string) (virtual.Stor
 	return virtual.Open(context.Background(), "sqlite://"+dir+"/dashi.db")
 })
 
-// parallel is how many rows run at a time, of which one measures how soon a consumer hears of a message.
-var parallel = 12
+var (
+	parallel = 12                     // rows run at a time, of which one measures how soon a consumer hears of a message
+	unit     = 400 * time.Millisecond // of time
+)
 
 func TestStore(t *testing.T) {
 	r := conformance.Run(t, conformance.Config{
-		Name: "sqlite", Open: inDirectory, Restart: reopen, Unit: 400 * time.Millisecond, Parallel: parallel, Report: "../../../docs/reports/sqlite.json",
+		Name: "sqlite", Open: inDirectory, Restart: reopen, Unit: unit, Parallel: parallel, Report: "../../../docs/reports/sqlite.json",
 	})
 	if r.Store == nil {
 		return // left out by a flag
