@@ -42,6 +42,8 @@ type pump struct {
 	started atomic.Uint64          // steps begun
 	looking atomic.Bool            // somebody waits for a step
 
+	returning atomic.Int64 // how many messages are on their way back to the store, unseen
+
 	mu        sync.Mutex // guards looks, and writing consumers
 	looks     []look
 	consumers atomic.Value // []*consumer, by priority, then in order of registration; never changed in place
@@ -253,6 +255,14 @@ func (p *pump) move(ctx context.Context, brief bool) bool {
 		return false
 	}
 	defer p.letGo()
+	if p.returning.Load() > 0 { // they come before what stands behind them
+		if brief {
+			return true
+		}
+		if p.b.settler.flush(ctx) != nil {
+			return false
+		}
+	}
 	room := p.reserve()
 	if room == 0 {
 		// Say so first and look again: whoever makes room in between wakes us or is seen.

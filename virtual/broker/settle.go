@@ -14,6 +14,7 @@ type settleItem struct {
 	receipt virtual.Receipt
 	kind    virtual.Kind
 	lost    bool // its lease was lost, which has been told
+	given   bool // the pump gives it back
 	from    *tenure
 	dead    *death // instead of an Ack: the message is dead-lettered
 
@@ -94,6 +95,9 @@ func told(err error) bool {
 // answered does what follows an answer that reached the store.
 func (s *settler) answered(it *settleItem, stale bool) {
 	q := it.from.pump.q
+	if it.given {
+		it.from.pump.returning.Add(-1)
+	}
 	if !it.from.lost.Load() && !it.lost {
 		it.from.held.Add(-1)
 	}

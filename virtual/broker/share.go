@@ -165,7 +165,8 @@ func (p *pump) deliver(t *turn, taken []virtual.Taken, from *tenure) {
 
 // giveBack returns messages that nobody has seen.
 func (p *pump) giveBack(taken []virtual.Taken, from *tenure) {
+	p.returning.Add(int64(len(taken)))
 	for i := range taken {
-		p.b.settler.add1(settleItem{msg: taken[i].Message, receipt: taken[i].Receipt, kind: virtual.Return, from: from})
+		p.b.settler.add1(settleItem{msg: taken[i].Message, receipt: taken[i].Receipt, kind: virtual.Return, from: from, given: true})
 	}
 }

@@ -22,12 +22,26 @@ var inDirectory, reopen = conformance.InDirectory(func(dir string) (virtual.Stor
 	return virtual.Open(context.Background(), "sqlite://"+dir+"/dashi.db")
 })
 
-var (
-	parallel = 12                     // rows run at a time, of which one measures how soon a consumer hears of a message
-	unit     = 400 * time.Millisecond // of time
-)
+// speed is how many rows run at a time, of which one measures how soon a consumer hears of a message, and the unit of time. With the race
+// detector SQLite, which is in Go, is ten times as slow.
+func speed() (parallel int, unit time.Duration) {
+	if raced {
+		return 6, 800 * time.Millisecond
+	}
+	return 12, 400 * time.Millisecond
+}
+
+// unraced skips what counts leases in fractions of a second where the race detector makes all of it ten times as slow.
+func unraced(t *testing.T) {
+	t.Helper()
+	if raced && os.Getenv("NIGHTLY") == "" {
+		t.Skip("runs without the race detector (scripts/test does it so), and with it under NIGHTLY=1")
+	}
+}
 
 func TestStore(t *testing.T) {
+	unraced(t)
+	parallel, unit := speed()
 	r := conformance.Run(t, conformance.Config{
 		Name: "sqlite", Open: inDirectory, Restart: reopen, Unit: unit, Parallel: parallel, Report: "../../../docs/reports/sqlite.json",
 	})
@@ -42,6 +56,7 @@ func TestStore(t *testing.T) {
 }
 
 func TestNothingIsLostWhereverAProcessIsStopped(t *testing.T) {
+	unraced(t)
 	every := 20
 	if testing.Short() {
 		every = 200
@@ -50,9 +65,11 @@ func TestNothingIsLostWhereverAProcessIsStopped(t *testing.T) {
 }
 
 func TestHistoriesAreLinearizable(t *testing.T) {
+	unraced(t)
 	conformance.RunHistories(t, conformance.HistoryConfig{Name: "sqlite", Open: inDirectory, Histories: 100})
 }
 
 func TestWhatProcessesRelyOn(t *testing.T) {
+	unraced(t)
 	conformance.RunProcesses(t, conformance.Config{Name: "sqlite", Open: inDirectory})
 }
