@@ -20,7 +20,7 @@ import (
 
 // conformanceCmd is "dashi conformance".
 type conformanceCmd struct {
-	URL      string `arg:"" help:"The place: memory://, sqlite:// of a file, postgres:// of a database or amqp:// of a server that may be played with."`
+	URL      string `arg:"" help:"The place: memory://, sqlite:// of a file, postgres:// of a database, redis:// or amqp:// of a server that may be played with."`
 	Rig      string `placeholder:"one|two|five" help:"How: one broker; two brokers, as in two processes (the default); two that use the five methods of a store only. An amqp:// place has no choice."`
 	As       string `placeholder:"PROFILE" help:"A store dressed as another kind of store: five, bare, sqs, beanstalk, couchdb."`
 	Prefix   string `name:"run" placeholder:"PREFIX" help:"Only rows whose id begins so, such as EX or QU-1."`
@@ -42,6 +42,7 @@ Examples:
     dashi conformance memory:// --rig one --run EX        # exchanges only
     dashi conformance memory:// --as sqs                  # the engine on a store that is like SQS
     dashi conformance sqlite://try.db                     # virtual hosts of their own, which stay in the file
+    dashi conformance redis://localhost/5                 # such, too: empty the database after that
     dashi conformance amqp://guest:guest@localhost/ --json report.json --markdown report.md
 
 The JSON report: {"url", "rig", "passed", "failed", "refused", "skipped", "total", "rows": [{"id", "result", "reason"}]} with a
@@ -59,13 +60,16 @@ var places = map[string]func(url string) (open, other func() (virtual.Store, err
 	"sqlite":     newVhosts,
 	"postgres":   newVhosts,
 	"postgresql": newVhosts,
+	"redis":      newVhosts,
+	"rediss":     newVhosts,
+	"unix":       newVhosts,
 }
 
 func newVhosts(url string) (open, other func() (virtual.Store, error)) {
 	return newVhost(url), newVhost(url)
 }
 
-// newVhost opens a virtual host of a file, or a database, that nobody has used.
+// newVhost opens a virtual host of a file, a database or a server, that nobody has used.
 func newVhost(url string) func() (virtual.Store, error) {
 	if strings.Contains(url, "?") {
 		url += "&"
@@ -145,7 +149,7 @@ func (c *conformanceCmd) config(ctx context.Context) (*conformance.ChannelConfig
 	}
 	place, ok := places[scheme]
 	if !ok {
-		return nil, unusable("conformance: no rig for scheme %q: want memory, sqlite, postgres, or one of %v", scheme, channel.Registered())
+		return nil, unusable("conformance: no rig for scheme %q: want memory, sqlite, postgres, redis, or one of %v", scheme, channel.Registered())
 	}
 	conn, err := dashi.Dial(ctx, c.URL) // options that it refuses are refused here
 	if err == nil {

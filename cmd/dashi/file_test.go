@@ -19,7 +19,20 @@ func TestWithoutAURLMessagesGoThroughAFile(t *testing.T) {
 }
 
 func TestConformanceOfAFile(t *testing.T) {
-	url := "sqlite://" + t.TempDir() + "/try.db?synchronous=normal"
+	conforms(t, "sqlite://"+t.TempDir()+"/try.db?synchronous=normal")
+}
+
+func TestConformanceOfARedis(t *testing.T) {
+	server := os.Getenv("DASHI_REDIS_URL")
+	if server == "" {
+		t.Skip("needs DASHI_REDIS_URL")
+	}
+	conforms(t, server)
+}
+
+// conforms runs a few rows on a place, in every rig.
+func conforms(t *testing.T, url string) {
+	t.Helper()
 	for _, rig := range []string{"one", "two", "five"} {
 		r := runDashi(t.Context(), nil, "conformance", url, "--rig", rig, "--run", "EX-0")
 		if r.code != exitOK || !strings.Contains(r.out, "rig "+rig) || strings.Contains(r.out, "fail ") {
