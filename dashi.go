@@ -74,8 +74,8 @@ func open(ctx context.Context, store virtual.Store, o broker.Options) (*Connecti
 	return &Connection{Connection: c, broker: b}, nil
 }
 
-// Close closes the connection with all its channels, and what Dial opened for it. It returns within ctx; with a ctx
-// that has ended everything is dropped at once, as by SIGKILL.
+// Close closes the connection with all its channels, and what Dial opened for it. It returns within ctx, with its error if it ends
+// before the store was told; with a ctx that has ended before everything is dropped at once, as by SIGKILL.
 func (c *Connection) Close(ctx context.Context) error {
 	if c.broker == nil {
 		return c.Connection.Close(ctx)

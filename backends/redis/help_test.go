@@ -14,8 +14,12 @@ import (
 
 	"github.com/dashi-mq/dashi/backends/redis"
 	"github.com/dashi-mq/dashi/conformance"
+	"github.com/dashi-mq/dashi/internal/storecalls"
 	"github.com/dashi-mq/dashi/virtual"
 )
+
+// Calls that the tests of several stores make.
+var put, bodies, settled, orders = storecalls.Put, storecalls.Bodies, storecalls.Settled, storecalls.Queue
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -137,35 +141,6 @@ func open(t testing.TB, u string) *redis.Store {
 
 // limit bounds every wait of these tests; none comes near it.
 const limit = 30 * time.Second
-
-var orders = virtual.QueueRef{Name: "orders", Incarnation: "1"}
-
-// put puts messages of one queue.
-func put(ctx context.Context, s virtual.Store, bodies ...string) error {
-	var r virtual.PutRequest
-	for i, b := range bodies {
-		r.Messages = append(r.Messages, &virtual.Message{Queue: orders, ID: virtual.ID{byte(i + 1)}, Payload: virtual.Bytes(b)})
-	}
-	return s.Put(ctx, r)
-}
-
-// bodies returns what was taken.
-func bodies(ts []virtual.Taken) []string {
-	var out []string
-	for _, t := range ts {
-		out = append(out, string(t.Payload.Bytes()))
-	}
-	return out
-}
-
-// settled answers what was taken.
-func settled(kind virtual.Kind, d time.Duration, ts ...virtual.Taken) []virtual.Settlement {
-	var out []virtual.Settlement
-	for _, t := range ts {
-		out = append(out, virtual.Settlement{Queue: t.Queue, ID: t.ID, Receipt: t.Receipt, Kind: kind, For: d})
-	}
-	return out
-}
 
 // counts is a hook that counts the commands of a client, those of a pipeline one by one, and the scripts among them.
 type counts struct{ n, scripts atomic.Int64 }

@@ -87,6 +87,7 @@ var (
 
 // New returns a handle on a vhost in the server of a client that is the program's own: Close leaves the client open. The client may
 // retry what it likes: the store's scripts it sends once. It reads from masters. Its ReadTimeout bounds calls whose context has ended, and Close.
+// Its hooks see commands whose arguments are used again when a call has returned: what they keep they copy.
 // New asks the server for its layout and whether it is durable.
 func New(ctx context.Context, client goredis.UniversalClient, o Options) (*Store, error) {
 	return newStore(ctx, client, o, nil)

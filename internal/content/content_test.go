@@ -159,6 +159,21 @@ func TestWhatIsReadSharesWhatIsTheSameInTheOneBefore(t *testing.T) {
 	}
 }
 
+func TestAppendAppendsWhatBytesReturns(t *testing.T) {
+	stamped := New("x", "k", full())
+	stamped.Stamp(time.UnixMicro(1_234_567))
+	encoded := New("x", "k", full())
+	_ = encoded.Bytes()
+	for name, m := range map[string]*Message{
+		"plain": New("", "q", channel.Publishing{Body: []byte("b")}), "with all properties": New("x", "k", full()), "encoded before": encoded, "stamped": stamped,
+	} {
+		got := m.Append([]byte("before"))
+		if want := append([]byte("before"), m.Bytes()...); !bytes.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestEachPropertyComesBackByItself(t *testing.T) {
 	all := reflect.ValueOf(full())
 	for i := range all.NumField() {

@@ -1,5 +1,5 @@
-// Package storecalls makes calls of all kinds on a store, for tests that look at what it does of its own accord: which statements
-// it has run, say.
+// Package storecalls makes calls on a store, for tests of several stores: calls of all kinds, for those that look at what it does of
+// its own accord, such as which statements it has run, and the few that most tests begin with.
 package storecalls
 
 import (

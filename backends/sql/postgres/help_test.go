@@ -17,11 +17,15 @@ import (
 	"github.com/dashi-mq/dashi/backends/sql"
 	"github.com/dashi-mq/dashi/backends/sql/postgres"
 	"github.com/dashi-mq/dashi/conformance"
+	"github.com/dashi-mq/dashi/internal/storecalls"
 	"github.com/dashi-mq/dashi/virtual"
 )
 
 // schema is that of this process' tests; every place in it is a vhost of its own.
 var schema = "dashi_test_" + strings.ToLower(rand.Text())
+
+// Calls that the tests of several stores make.
+var put, bodies, orders = storecalls.Put, storecalls.Bodies, storecalls.Queue
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
@@ -56,8 +60,6 @@ func dropped(t testing.TB, name string) string {
 
 // limit bounds every wait of these tests; none comes near it.
 const limit = 30 * time.Second
-
-var orders = virtual.QueueRef{Name: "orders", Incarnation: "1"}
 
 func must(t testing.TB, err error, what string) {
 	t.Helper()
@@ -102,24 +104,6 @@ func open(t testing.TB, place string) *sql.Store {
 	must(t, err, "Open")
 	t.Cleanup(func() { _ = s.Close() })
 	return s
-}
-
-// put puts messages of one queue.
-func put(ctx context.Context, s virtual.Store, bodies ...string) error {
-	var r virtual.PutRequest
-	for i, b := range bodies {
-		r.Messages = append(r.Messages, &virtual.Message{Queue: orders, ID: virtual.ID{byte(i + 1)}, Payload: virtual.Bytes(b)})
-	}
-	return s.Put(ctx, r)
-}
-
-// bodies returns what was taken.
-func bodies(ts []virtual.Taken) []string {
-	var out []string
-	for _, t := range ts {
-		out = append(out, string(t.Payload.Bytes()))
-	}
-	return out
 }
 
 // vhostOf is that of a place.
